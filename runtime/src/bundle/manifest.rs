@@ -1,0 +1,162 @@
+//! `manifest.yaml`: everything about a model that is not a weight. Unknown keys are errors.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::diffusion::{LatentStandardisation, MAX_TIMESTEPS, Prediction, Sampler, ScheduleKind};
+use crate::preprocess::{Normalisation, Resampling, SpacingPolicy};
+use crate::{Error, ErrorKind, Result};
+
+/// The one format version that this code reads and writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Largest network input, channels aside: far above any model's, low enough to allocate.
+const MAX_VOXELS: usize = 1 << 31;
+
+/// All of `manifest.yaml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Always [`FORMAT_VERSION`]; any other is an error.
+    pub format_version: u32,
+    /// The model's name, e.g. `echo`.
+    pub name: String,
+    /// 2 or 3.
+    pub spatial_axes: usize,
+    /// Size of the network's input along each spatial axis, slowest first: `[H, W]` or `[D, H, W]`.
+    pub input_size: Vec<usize>,
+    /// How the file's voxel spacing is honoured.
+    pub spacing: SpacingPolicy,
+    /// Image channels: 1 for grey, 3 for RGB.
+    pub channels: usize,
+    /// Intensity normalisation, per image.
+    pub normalisation: Normalisation,
+    /// Resampling from the file's grid to `input_size` and back.
+    pub resampling: Resampling,
+    /// Classes in index order; index 0 is background.
+    pub classes: Vec<Class>,
+    /// Latent shape without the batch axis: `[C, h, w]` or `[C, d, h, w]`.
+    pub latent_shape: Vec<usize>,
+    /// Number of diffusion timesteps T.
+    pub timesteps: usize,
+    /// Noise schedule.
+    pub schedule: ScheduleKind,
+    /// What the denoiser predicts.
+    pub prediction: Prediction,
+    /// How latents are standardised, always per sample.
+    pub latent_standardisation: LatentStandardisation,
+    /// Sampler used unless asked otherwise.
+    pub default_sampler: Sampler,
+    /// Steps used unless asked otherwise.
+    pub default_steps: usize,
+    /// ONNX operator set of all four networks.
+    pub onnx_opset: i64,
+    /// Inputs and outputs of each network, keyed by file stem: `image_encoder`, `denoiser`, `label_decoder`,
+    /// `label_encoder`.
+    pub networks: BTreeMap<String, NetworkSpec>,
+    /// SHA-256 and size of every other file of the bundle, keyed by file name.
+    pub files: BTreeMap<String, FileEntry>,
+    /// Where the weights came from.
+    pub provenance: Provenance,
+}
+
+/// One segmentation class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Class {
+    /// Its name, e.g. `left ventricle`.
+    pub name: String,
+    /// Overlay colour, 8-bit RGB.
+    pub colour: [u8; 3],
+}
+
+/// The named tensors of one network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkSpec {
+    /// Inputs in order.
+    pub inputs: Vec<TensorSpec>,
+    /// Outputs in order.
+    pub outputs: Vec<TensorSpec>,
+}
+
+/// Name and shape of an f32 tensor. The batch axis comes first and is written 0: it is dynamic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TensorSpec {
+    /// Its name inside the ONNX file.
+    pub name: String,
+    /// Its shape; 0 stands for the dynamic batch axis.
+    pub shape: Vec<usize>,
+}
+
+/// Integrity of one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Lower-case hexadecimal SHA-256.
+    pub sha256: String,
+    /// Length in bytes.
+    pub size: u64,
+}
+
+/// Where a bundle's weights came from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// The recipe's name.
+    pub recipe: String,
+    /// The seed of split, initialisation and training.
+    pub seed: u64,
+    /// Version of the code that wrote the bundle.
+    pub code_version: String,
+    /// Day of export, `YYYY-MM-DD`.
+    pub date: String,
+}
+
+impl Manifest {
+    /// Checks everything that the types alone don't.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bundle`], naming the key and what was expected.
+    pub fn validate(&self) -> Result<()> {
+        let fail = |message: String| Err(Error::new(ErrorKind::Bundle, message));
+        if self.format_version != FORMAT_VERSION {
+            return fail(format!("format_version is {}, expected {FORMAT_VERSION}", self.format_version));
+        }
+        if !matches!(self.spatial_axes, 2 | 3) {
+            return fail(format!("spatial_axes is {}, expected 2 or 3", self.spatial_axes));
+        }
+        if self.input_size.len() != self.spatial_axes || self.input_size.contains(&0) {
+            return fail(format!(
+                "input_size is {:?}, expected {} positive numbers",
+                self.input_size, self.spatial_axes
+            ));
+        }
+        if self.latent_shape.len() != self.spatial_axes + 1 || self.latent_shape.contains(&0) {
+            return fail(format!(
+                "latent_shape is {:?}, expected {} positive numbers",
+                self.latent_shape,
+                self.spatial_axes + 1
+            ));
+        }
+        if !matches!(self.channels, 1 | 3) {
+            return fail(format!("channels is {}, expected 1 or 3", self.channels));
+        }
+        if !(2..=256).contains(&self.classes.len()) {
+            return fail(format!("classes has {} entries, expected 2 to 256", self.classes.len()));
+        }
+        let voxels = self.input_size.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
+        if voxels.is_none_or(|voxels| voxels > MAX_VOXELS) {
+            return fail(format!("input_size is {:?}, expected at most {MAX_VOXELS} voxels", self.input_size));
+        }
+        if !(2..=MAX_TIMESTEPS).contains(&self.timesteps) {
+            return fail(format!("timesteps is {}, expected 2 to {MAX_TIMESTEPS}", self.timesteps));
+        }
+        if self.default_steps == 0 || self.default_steps > self.timesteps {
+            return fail(format!("default_steps is {}, expected 1 to {}", self.default_steps, self.timesteps));
+        }
+        Ok(())
+    }
+}

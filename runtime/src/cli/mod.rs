@@ -1,0 +1,172 @@
+//! The command line. Results go to standard output, progress and messages to standard error.
+
+mod bench;
+mod info;
+mod inputs;
+mod segment;
+mod verify;
+
+use std::{
+    io::{ErrorKind as IoErrorKind, Write},
+    path::PathBuf,
+};
+
+use clap::{
+    Parser, Subcommand,
+    builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser},
+};
+use ldseg::ErrorKind;
+use ldseg::engine::{Device, EngineKind, EngineOptions};
+
+/// Segments medical images by diffusion in a latent space
+#[derive(Debug, Parser)]
+#[command(name = "ldseg", version)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Segment images: one label map an input, in the input's own grid
+    Segment(segment::SegmentArgs),
+    /// Replay a bundle's reference tensors: each network, and the whole loop
+    Verify(verify::VerifyArgs),
+    /// Time a bundle: loading, each network, and the whole loop
+    Bench(bench::BenchArgs),
+    /// Describe a bundle or an image file
+    Info(info::InfoArgs),
+}
+
+/// What runs the networks.
+#[derive(Debug, clap::Args)]
+struct EngineArgs {
+    /// Engine that runs the networks [default: the first one built in]
+    #[arg(long, value_parser = engines())]
+    engine: Option<EngineKind>,
+    /// Device; all but cpu need engine ort and an ONNX Runtime built with it
+    #[arg(long, value_parser = devices(), default_value = Device::Cpu.name())]
+    device: Device,
+    /// CPU threads [default: all]
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=EngineOptions::MAX_THREADS as u64))]
+    threads: Option<usize>,
+    /// ONNX Runtime's library [default: ORT_DYLIB_PATH, else the one beside this executable]
+    #[arg(long, value_name = "PATH")]
+    ort_library: Option<PathBuf>,
+}
+
+impl EngineArgs {
+    fn options(self) -> EngineOptions {
+        let default = EngineOptions::default();
+        EngineOptions {
+            engine: self.engine.unwrap_or(default.engine),
+            device: self.device,
+            threads: self.threads.unwrap_or(default.threads),
+            ort_library: self.ort_library,
+        }
+    }
+}
+
+fn engines() -> impl TypedValueParser<Value = EngineKind> {
+    PossibleValuesParser::new(EngineKind::ALL.map(EngineKind::name)).try_map(|name| name.parse::<EngineKind>())
+}
+
+fn devices() -> impl TypedValueParser<Value = Device> {
+    PossibleValuesParser::new(Device::ALL.map(Device::name)).try_map(|name| name.parse::<Device>())
+}
+
+/// How a command that could start ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Everything was done.
+    Done,
+    /// Something failed, and was reported.
+    SomeFailed,
+}
+
+impl Outcome {
+    fn from_success(success: bool) -> Self {
+        if success { Self::Done } else { Self::SomeFailed }
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
+    match args.command {
+        Command::Segment(args) => segment::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Info(args) => info::run(args),
+    }
+}
+
+/// 2 where the user asked for something impossible, 1 for anything else that fails.
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<ldseg::Error>().map(ldseg::Error::kind) {
+        Some(ErrorKind::Setting) => 2,
+        _ => 1,
+    }
+}
+
+/// Writes an error to standard error. Nobody may be listening any more; that is no reason to fail.
+pub(crate) fn report(error: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "error: {error}");
+}
+
+/// Writes a result to standard output. A reader that has left, as `head` does, is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != IoErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(&serde_json::to_string_pretty(value)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_is_told_before_anything_runs() {
+        let right = "ldseg segment a.png --bundle m --output o --engine ort --device cuda --threads 2 --sampler dpm++ \
+                     --steps 5 --samples 3 --seed 7 --overlay --uncertainty --json --ort-library lib.so";
+        parse(right).unwrap();
+        for wrong in [
+            "--steps 0",
+            "--samples 0",
+            "--threads 0",
+            "--steps -1",
+            "--sampler euler",
+            "--engine burn",
+            "--device gpu",
+            "--unknown",
+        ] {
+            let error = parse(&format!("ldseg segment a.png --bundle m --output o {wrong}")).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{wrong}");
+        }
+        assert_eq!(parse("ldseg segment --bundle m --output o").unwrap_err().exit_code(), 2);
+        assert_eq!(parse("ldseg segment a.png --bundle m").unwrap_err().exit_code(), 2);
+        assert_eq!(parse("ldseg bench --bundle m --runs 0").unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn settings_out_of_range_are_wrong_usage() {
+        let code = |kind| exit_code(&ldseg::Error::new(kind, "x").into());
+        assert_eq!((code(ErrorKind::Setting), code(ErrorKind::Io), code(ErrorKind::Bundle)), (2, 1, 1));
+    }
+}

@@ -1,0 +1,225 @@
+//! ONNX Runtime, loaded at run time from a shared library.
+
+use std::{
+    env,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use ort::{
+    environment::Environment,
+    ep::{self, ExecutionProvider, ExecutionProviderDispatch},
+    session::{
+        Session, SessionInputValue,
+        builder::{GraphOptimizationLevel, SessionBuilder},
+    },
+    value::{Outlet, TensorElementType, TensorRef},
+};
+
+use super::{Device, EngineOptions, Network, positions, values};
+use crate::bundle::{NetworkSpec, TensorSpec};
+use crate::{Error, ErrorKind, Result, Tensor};
+
+/// The environment variable that names the library.
+const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
+
+/// A network as an ONNX Runtime session.
+pub(super) struct OrtNetwork {
+    name: String,
+    session: Session,
+    spec: NetworkSpec,
+    /// Where each output of the spec is in the session.
+    outputs: Vec<usize>,
+}
+
+impl OrtNetwork {
+    /// Loads the library if it isn't yet, then the network onto the device.
+    pub(super) fn load(name: &str, onnx: &[u8], spec: &NetworkSpec, options: &EngineOptions) -> Result<Self> {
+        let environment = environment(options)?;
+        let provider = provider(options)?;
+        let failed = |e: ort::Error| {
+            Error::with_source(ErrorKind::Engine, format!("{name}: cannot load the network with ort"), e)
+        };
+        let mut builder = configured(&environment, options).map_err(failed)?;
+        if let Some(provider) = provider {
+            builder = builder.with_execution_providers([provider.error_on_failure()]).map_err(|e| {
+                let message = format!("device {} is not available to ONNX Runtime: {}", options.device, e.message().trim());
+                Error::new(ErrorKind::Engine, message)
+            })?;
+        }
+        let session = builder.commit_from_memory(onnx).map_err(failed)?;
+        check_outlets(name, "input", &spec.inputs, session.inputs())?;
+        let outputs = check_outlets(name, "output", &spec.outputs, session.outputs())?;
+        Ok(Self { name: name.to_string(), session, spec: spec.clone(), outputs })
+    }
+}
+
+impl Network for OrtNetwork {
+    fn run(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+        let failed = |e: ort::Error| {
+            Error::with_source(ErrorKind::Engine, format!("{}: cannot run the network with ort", self.name), e)
+        };
+        let buffers: Vec<_> = inputs.iter().map(|input| (input.shape(), values(input))).collect();
+        let mut arguments: Vec<(&str, SessionInputValue)> = Vec::with_capacity(inputs.len());
+        for (spec, (shape, values)) in self.spec.inputs.iter().zip(&buffers) {
+            arguments.push((&spec.name, TensorRef::from_array_view((*shape, &**values)).map_err(failed)?.into()));
+        }
+        let results = self.session.run(arguments).map_err(failed)?;
+        let results: Vec<_> = results.values().collect();
+        self.outputs
+            .iter()
+            .map(|&position| Ok(results[position].try_extract_array::<f32>().map_err(failed)?.into_owned()))
+            .collect()
+    }
+}
+
+/// One operator after the other, each on all threads, the same way in every run.
+fn configured(environment: &Environment, options: &EngineOptions) -> ort::Result<SessionBuilder> {
+    Ok(SessionBuilder::new(environment)?
+        .with_intra_threads(options.threads)?
+        .with_inter_threads(1)?
+        .with_deterministic_compute(true)?
+        .with_optimization_level(GraphOptimizationLevel::Level3)?)
+}
+
+/// The execution provider of the device, after asking whether the library was built with it.
+fn provider(options: &EngineOptions) -> Result<Option<ExecutionProviderDispatch>> {
+    let threads = NonZeroUsize::new(options.threads).unwrap_or(NonZeroUsize::MIN);
+    let (available, provider) = match options.device {
+        Device::Cpu => return Ok(None),
+        // TF32 and a search by trial would make results differ from other engines, and from run to run.
+        Device::Cuda => (
+            ep::CUDA::is_available(),
+            ep::CUDA::default()
+                .with_tf32(false)
+                .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
+                .build(),
+        ),
+        Device::TensorRt => (ep::TensorRT::is_available(), ep::TensorRT::default().build()),
+        Device::OpenVino => (
+            ep::OpenVINO::is_available(),
+            ep::OpenVINO::default().with_num_threads(options.threads).with_precision("FP32").build(),
+        ),
+        Device::Xnnpack => {
+            (ep::XNNPACK::is_available(), ep::XNNPACK::default().with_intra_op_num_threads(threads).build())
+        }
+    };
+    match available {
+        Ok(true) => Ok(Some(provider)),
+        Ok(false) => Err(Error::new(
+            ErrorKind::Engine,
+            format!(
+                "device {} is not available: this ONNX Runtime was built without it; point --ort-library at one that was",
+                options.device
+            ),
+        )),
+        Err(e) => Err(Error::with_source(ErrorKind::Engine, "cannot ask ONNX Runtime for its devices", e)),
+    }
+}
+
+/// ONNX Runtime's environment, one per process.
+fn environment(options: &EngineOptions) -> Result<Environment> {
+    static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
+    let library = find_library(options.ort_library.as_deref())?;
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((path, environment)) = &*loaded {
+        if *path != library {
+            let message = format!("ONNX Runtime is already loaded from {}", path.display());
+            return Err(Error::new(ErrorKind::Engine, message).in_file(&library));
+        }
+        return Ok(environment.clone());
+    }
+    let failed = "cannot load ONNX Runtime (1.17 or newer)";
+    let builder =
+        ort::init_from(&library).map_err(|e| Error::with_source(ErrorKind::Engine, failed, e).in_file(&library))?;
+    let environment = builder
+        .with_name("ldseg")
+        .with_telemetry(false)
+        .build()
+        .map_err(|e| Error::with_source(ErrorKind::Engine, failed, e).in_file(&library))?;
+    Ok(loaded.insert((library, environment)).1.clone())
+}
+
+/// The library that was asked for, else the one that [`LIBRARY_VARIABLE`] names, else one beside the executable.
+fn find_library(asked: Option<&Path>) -> Result<PathBuf> {
+    let named = match asked {
+        Some(path) => Some((path.to_path_buf(), "--ort-library")),
+        None => env::var_os(LIBRARY_VARIABLE)
+            .filter(|path| !path.is_empty())
+            .map(|path| (PathBuf::from(path), LIBRARY_VARIABLE)),
+    };
+    if let Some((path, origin)) = named {
+        return path
+            .canonicalize()
+            .ok()
+            .filter(|path| path.is_file())
+            .ok_or_else(|| Error::new(ErrorKind::Engine, format!("{origin} names no library")).in_file(&path));
+    }
+    let folder = env::current_exe().ok().and_then(|exe| exe.canonicalize().ok()?.parent().map(Path::to_path_buf));
+    folder.as_deref().and_then(library_in).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Engine,
+            format!(
+                "engine ort needs the ONNX Runtime library, and none lies beside the executable: fetch it with \
+                 scripts/fetch-onnxruntime.sh and name it with --ort-library or {LIBRARY_VARIABLE}"
+            ),
+        )
+    })
+}
+
+/// `libonnxruntime.so` (or `.dylib`, `onnxruntime.dll`), else the newest `libonnxruntime.so.1.*`.
+fn library_in(folder: &Path) -> Option<PathBuf> {
+    let plain = folder.join(format!("{}onnxruntime{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX));
+    if plain.is_file() {
+        return Some(plain);
+    }
+    let version = |path: &Path| {
+        let name = path.file_name()?.to_str()?;
+        let version = name
+            .strip_prefix("libonnxruntime.so.")
+            .or_else(|| name.strip_prefix("libonnxruntime.")?.strip_suffix(".dylib"))?;
+        version.split('.').map(|part| part.parse().ok()).collect::<Option<Vec<u32>>>()
+    };
+    let entries = folder.read_dir().ok()?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    entries.filter_map(|path| Some((version(&path)?, path))).max().map(|(_, path)| path)
+}
+
+/// Compares names, element types and known sizes with the spec; returns the spec's positions in the session.
+fn check_outlets(network: &str, side: &str, specs: &[TensorSpec], outlets: &[Outlet]) -> Result<Vec<usize>> {
+    let names: Vec<_> = outlets.iter().map(|outlet| outlet.name().to_string()).collect();
+    let positions = positions(network, side, specs, &names)?;
+    for (spec, &position) in specs.iter().zip(&positions) {
+        let dtype = outlets[position].dtype();
+        let is_f32 = dtype.tensor_type() == Some(TensorElementType::Float32);
+        // -1 stands for any size, and so does the spec's 0. A scalar's or unknown shape is empty.
+        let shape = dtype.tensor_shape().map(|shape| shape.to_vec()).unwrap_or_default();
+        let fits = shape.len() == spec.shape.len()
+            && shape.iter().zip(&spec.shape).all(|(&found, &size)| found < 0 || size == 0 || found == size as i64);
+        if !is_f32 || !(fits || shape.is_empty()) {
+            let message =
+                format!("{network}: {side} `{}` is {dtype}, the manifest says f32 {:?}", spec.name, spec.shape);
+            return Err(Error::new(ErrorKind::Engine, message));
+        }
+    }
+    Ok(positions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_is_looked_for_by_its_names() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(library_in(folder.path()), None);
+        for name in ["libonnxruntime.so.1.9.0", "libonnxruntime.so.1.20.1", "libonnxruntime.so.txt"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(library_in(folder.path()), Some(folder.path().join("libonnxruntime.so.1.20.1")));
+
+        let missing = folder.path().join("nowhere.so");
+        let error = find_library(Some(&missing)).unwrap_err();
+        assert!(error.to_string().contains("nowhere.so: --ort-library names no library"), "{error}");
+    }
+}

@@ -1,0 +1,344 @@
+//! From an image to its segmentation: encode the image, refine noise for a few steps, decode.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use ndarray::{Axis, Zip, concatenate};
+
+use crate::bundle::{Bundle, DENOISER, IMAGE_ENCODER, LABEL_DECODER, Manifest};
+use crate::diffusion::{NoiseKey, SampleRequest, Sampler, Schedule, normal_latent, sample};
+use crate::engine::{EngineOptions, Network};
+use crate::image::{Image, Labels};
+use crate::preprocess::{image_to_input, probabilities_to_grid};
+use crate::{Error, ErrorKind, Result, Tensor};
+
+/// Samples that pass the denoiser as one batch; more are run in groups.
+const MAX_BATCH: usize = 16;
+/// Voxels that pass the decoder as one batch, as its feature maps at full size dominate the memory.
+const MAX_DECODER_VOXELS: usize = 1 << 18;
+
+/// What to do with one image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentOptions {
+    /// The sampler.
+    pub sampler: Sampler,
+    /// Denoiser calls, 1 to T; exactly 1 for [`Sampler::Direct`].
+    pub steps: usize,
+    /// Samples whose probabilities are averaged, at least 1.
+    pub samples: usize,
+    /// Seed of all noise.
+    pub seed: u64,
+    /// Index of the frame of a cine, 0 for a still: every frame has noise of its own.
+    pub frame: u64,
+}
+
+/// A segmented image, in the image's own grid.
+#[derive(Debug, Clone)]
+pub struct Segmentation {
+    /// `[H, W]` or `[D, H, W]`: the index of the most probable class; of equals, the lowest.
+    pub labels: Labels,
+    /// `[K, H, W]` or `[K, D, H, W]`, in [0, 1]: the class probabilities, averaged over the samples.
+    pub probabilities: Tensor,
+    /// `[H, W]` or `[D, H, W]`, in [0, 1]: the entropy of the averaged probabilities over its maximum, ln K.
+    pub uncertainty: Tensor,
+    /// Denoiser calls.
+    pub steps: usize,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// Wall-clock time of each stage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// Normalising and resampling the image.
+    pub preprocess: Duration,
+    /// The image encoder.
+    pub image_encoder: Duration,
+    /// The sampler loop, all denoiser calls.
+    pub denoiser: Duration,
+    /// The label decoder, all samples.
+    pub label_decoder: Duration,
+    /// Resampling the probabilities, labels and uncertainty.
+    pub postprocess: Duration,
+}
+
+/// Sees the latents `[n, C, ...]` of a group of samples after each step, counted from 1.
+pub type Observer<'a> = dyn FnMut(usize, &Tensor) + 'a;
+
+/// A bundle's networks, ready to segment.
+pub struct Segmenter {
+    manifest: Manifest,
+    schedule: Schedule,
+    image_encoder: Box<dyn Network>,
+    denoiser: Box<dyn Network>,
+    label_decoder: Box<dyn Network>,
+}
+
+impl SegmentOptions {
+    /// The bundle's default sampler and steps, one sample, seed 0, frame 0.
+    pub fn defaults(manifest: &Manifest) -> Self {
+        Self { sampler: manifest.default_sampler, steps: manifest.default_steps, samples: 1, seed: 0, frame: 0 }
+    }
+
+    /// Checks the ranges for a model with `timesteps` timesteps.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Setting`].
+    pub fn check(&self, timesteps: usize) -> Result<()> {
+        let fail = |message: String| Err(Error::new(ErrorKind::Setting, message));
+        if self.sampler == Sampler::Direct && self.steps != 1 {
+            return fail(format!("sampler direct takes exactly 1 step, found {}", self.steps));
+        }
+        if !(1..=timesteps).contains(&self.steps) {
+            return fail(format!("steps is {}, expected 1 to {timesteps}", self.steps));
+        }
+        if self.samples == 0 {
+            return fail("samples is 0, expected 1 or more".into());
+        }
+        Ok(())
+    }
+}
+
+impl Segmenter {
+    /// Loads the bundle in `bundle_dir` and its image encoder, denoiser and label decoder.
+    ///
+    /// # Errors
+    /// Those of [`Bundle::load`] and [`Bundle::load_network`].
+    pub fn load(bundle_dir: &Path, options: &EngineOptions) -> Result<Self> {
+        Self::from_bundle(&Bundle::load(bundle_dir)?, options)
+    }
+
+    /// Loads the networks of a bundle that was read before.
+    ///
+    /// # Errors
+    /// Those of [`Bundle::load_network`].
+    pub fn from_bundle(bundle: &Bundle, options: &EngineOptions) -> Result<Self> {
+        let load = |name: &str| bundle.load_network(name, options);
+        Self::from_networks(bundle.manifest().clone(), load(IMAGE_ENCODER)?, load(DENOISER)?, load(LABEL_DECODER)?)
+    }
+
+    /// Takes any networks that keep to the bundle's contract: another engine's, or a test's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Setting`] where the manifest's schedule cannot be built.
+    pub fn from_networks(
+        manifest: Manifest,
+        image_encoder: Box<dyn Network>,
+        denoiser: Box<dyn Network>,
+        label_decoder: Box<dyn Network>,
+    ) -> Result<Self> {
+        let schedule = Schedule::new(manifest.schedule, manifest.timesteps)?;
+        Ok(Self { manifest, schedule, image_encoder, denoiser, label_decoder })
+    }
+
+    /// The bundle's manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Segments one image with seeded noise: the same image, options and engine give the same answer, bit by bit.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ShapeMismatch`] for an image with other axes or channels than the model's;
+    /// [`ErrorKind::Setting`] for options out of range; [`ErrorKind::Engine`] where a network fails.
+    pub fn segment(&mut self, image: &Image, options: &SegmentOptions) -> Result<Segmentation> {
+        options.check(self.manifest.timesteps)?;
+        let mut timings = Timings::default();
+        let input = timed(&mut timings.preprocess, || self.input(image))?;
+        let shape = &self.manifest.latent_shape;
+        let noise: Vec<_> = noise_keys(options).map(|key| normal_latent(key, shape).insert_axis(Axis(0))).collect();
+        let noise = join(&noise)?;
+
+        let z = self.refine(&input, noise, options, &mut |_, _| {}, &mut timings)?;
+        let mut sum: Option<Tensor> = None;
+        self.decode_in_groups(&z, &mut timings, &mut |probabilities| {
+            let group = probabilities.sum_axis(Axis(0));
+            sum = Some(match sum.take() {
+                Some(sum) => sum + group,
+                None => group,
+            });
+        })?;
+        let mean = sum.ok_or_else(no_samples)? / options.samples as f32;
+
+        let start = Instant::now();
+        let grid = &image.data.shape()[1..];
+        let probabilities = probabilities_to_grid(&mean, grid, self.manifest.resampling);
+        let labels = argmax(&probabilities);
+        let uncertainty = entropy(&probabilities);
+        timings.postprocess = start.elapsed();
+        Ok(Segmentation { labels, probabilities, uncertainty, steps: options.steps, timings })
+    }
+
+    /// Runs the whole loop on a network input `[1, C, ...]` and injected starting noise `[N, latent...]`, and returns
+    /// each sample's probabilities `[N, K, ...]` in the network's grid. This is how engines are compared.
+    ///
+    /// `options.samples` is not used: N is. Noise that [`Sampler::Ddpm`] adds comes from the seed.
+    ///
+    /// # Errors
+    /// As [`Self::segment`].
+    pub fn run_latent(
+        &mut self,
+        input: &Tensor,
+        noise: Tensor,
+        options: &SegmentOptions,
+        observe: &mut Observer,
+    ) -> Result<Tensor> {
+        let options = SegmentOptions { samples: noise.shape().first().copied().unwrap_or(0), ..options.clone() };
+        options.check(self.manifest.timesteps)?;
+        let mut timings = Timings::default();
+        let z = self.refine(input, noise, &options, observe, &mut timings)?;
+        let mut groups = Vec::new();
+        self.decode_in_groups(&z, &mut timings, &mut |probabilities| groups.push(probabilities))?;
+        join(&groups)
+    }
+
+    /// The image encoder: `[N, C, ...]` -> `z_i`.
+    ///
+    /// # Errors
+    /// Those of [`Network::run`].
+    pub fn encode_image(&mut self, input: &Tensor) -> Result<Tensor> {
+        only(self.image_encoder.run(&[input])?)
+    }
+
+    /// The denoiser at timestep `t`, the same for all samples: `z_t` `[N, ...]` and `z_i` `[N, ...]` -> prediction.
+    ///
+    /// # Errors
+    /// Those of [`Network::run`].
+    pub fn denoise(&mut self, z_t: &Tensor, z_i: &Tensor, t: usize) -> Result<Tensor> {
+        predict(&mut *self.denoiser, z_t, z_i, t)
+    }
+
+    /// The label decoder: `[N, latent...]` -> class probabilities `[N, K, ...]`.
+    ///
+    /// # Errors
+    /// Those of [`Network::run`].
+    pub fn decode(&mut self, z: &Tensor) -> Result<Tensor> {
+        only(self.label_decoder.run(&[z])?)
+    }
+
+    /// The image as the network takes it, `[1, C, ...]`.
+    fn input(&self, image: &Image) -> Result<Tensor> {
+        let manifest = &self.manifest;
+        let input = image_to_input(
+            image,
+            manifest.channels,
+            &manifest.input_size,
+            manifest.normalisation,
+            manifest.resampling,
+        )?;
+        Ok(input.insert_axis(Axis(0)))
+    }
+
+    /// Encodes the image once and refines the noise, a group of samples at a time.
+    fn refine(
+        &mut self,
+        input: &Tensor,
+        noise: Tensor,
+        options: &SegmentOptions,
+        observe: &mut Observer,
+        timings: &mut Timings,
+    ) -> Result<Tensor> {
+        let z_i = timed(&mut timings.image_encoder, || self.encode_image(input))?;
+        let start = Instant::now();
+        let keys: Vec<_> = noise_keys(options).collect();
+        let mut groups = Vec::new();
+        for (keys, z_t) in keys.chunks(MAX_BATCH).zip(noise.axis_chunks_iter(Axis(0), MAX_BATCH)) {
+            let z_i = concatenate(Axis(0), &vec![z_i.view(); keys.len()]).map_err(shapes)?;
+            let request = SampleRequest {
+                schedule: &self.schedule,
+                prediction: self.manifest.prediction,
+                standardisation: self.manifest.latent_standardisation,
+                sampler: options.sampler,
+                steps: options.steps,
+                noise_keys: keys,
+            };
+            let denoiser = &mut *self.denoiser;
+            let mut denoise = |z_t: &Tensor, t: usize| predict(denoiser, z_t, &z_i, t);
+            groups.push(sample(&request, z_t.to_owned(), &mut denoise, observe)?);
+        }
+        timings.denoiser = start.elapsed();
+        join(&groups)
+    }
+
+    /// Hands the probabilities `[n, K, ...]` of a few samples at a time to `take`, in order.
+    fn decode_in_groups(&mut self, z: &Tensor, timings: &mut Timings, take: &mut dyn FnMut(Tensor)) -> Result<()> {
+        let voxels: usize = self.manifest.input_size.iter().product();
+        let group = (MAX_DECODER_VOXELS / voxels).clamp(1, MAX_BATCH);
+        for z in z.axis_chunks_iter(Axis(0), group) {
+            take(timed(&mut timings.label_decoder, || self.decode(&z.to_owned()))?);
+        }
+        Ok(())
+    }
+}
+
+/// One key a sample. The starting noise has step 0; the sampler counts on from there.
+fn noise_keys(options: &SegmentOptions) -> impl Iterator<Item = NoiseKey> {
+    let (seed, frame) = (options.seed, options.frame);
+    (0..options.samples as u64).map(move |sample| NoiseKey { seed, sample, frame, step: 0 })
+}
+
+/// One denoiser call; its input `t` `[N]` holds the raw timestep for each sample.
+fn predict(denoiser: &mut dyn Network, z_t: &Tensor, z_i: &Tensor, t: usize) -> Result<Tensor> {
+    let samples = z_t.shape().first().copied().unwrap_or(0);
+    only(denoiser.run(&[z_t, z_i, &Tensor::from_elem(vec![samples], t as f32)])?)
+}
+
+/// Joins arrays along the batch axis.
+fn join(groups: &[Tensor]) -> Result<Tensor> {
+    let views: Vec<_> = groups.iter().map(|group| group.view()).collect();
+    if views.is_empty() {
+        return Err(no_samples());
+    }
+    concatenate(Axis(0), &views).map_err(shapes)
+}
+
+fn no_samples() -> Error {
+    Error::new(ErrorKind::Setting, "expected at least one sample, found none")
+}
+
+fn shapes(e: ndarray::ShapeError) -> Error {
+    Error::with_source(ErrorKind::ShapeMismatch, "the samples have different shapes", e)
+}
+
+fn only(mut outputs: Vec<Tensor>) -> Result<Tensor> {
+    match (outputs.pop(), outputs.is_empty()) {
+        (Some(output), true) => Ok(output),
+        _ => Err(Error::new(ErrorKind::Engine, "expected one output of the network")),
+    }
+}
+
+fn timed<T>(total: &mut Duration, f: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = f();
+    *total += start.elapsed();
+    result
+}
+
+/// The index of the largest value along the first axis; of equals, the lowest. At most 256 classes.
+pub fn argmax(probabilities: &Tensor) -> Labels {
+    let mut best = probabilities.index_axis(Axis(0), 0).to_owned();
+    let mut labels = Labels::zeros(best.raw_dim());
+    for (class, probability) in probabilities.axis_iter(Axis(0)).enumerate().skip(1) {
+        Zip::from(&mut labels).and(&mut best).and(&probability).for_each(|label, best, &p| {
+            if p > *best {
+                *best = p;
+                *label = class as u8;
+            }
+        });
+    }
+    labels
+}
+
+/// Entropy along the first axis over its maximum: -sum_k p_k ln p_k / ln K, in [0, 1].
+fn entropy(probabilities: &Tensor) -> Tensor {
+    let scale = -1.0 / (probabilities.shape()[0] as f32).ln();
+    probabilities
+        .map_axis(Axis(0), |p| p.iter().map(|&p| if p > 0.0 { p * p.ln() } else { 0.0 }).sum::<f32>())
+        .mapv(|sum| (sum * scale).clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+#[path = "segmenter_tests.rs"]
+mod tests;

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Every check that a change has to pass. `scripts/check.sh static` runs those alone that compile nothing.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+
+step() {
+    printf '\n== %s\n' "$*" >&2
+    "$@"
+}
+
+# With every feature, on every platform: deny.toml says the same, but cargo-deny may not be installed.
+runtime_without_burn() {
+    local tree
+    tree=$(cargo tree --locked -p ldseg -e normal,build --all-features --target all --prefix none)
+    if grep -E '^(burn|cubecl|onnx-ir)' <<<"$tree" >&2; then
+        echo "error: the runtime depends on the crates above, which only the trainer may" >&2
+        return 1
+    fi
+}
+
+static_checks() {
+    step cargo fmt --all --check
+    step runtime_without_burn
+}
+
+# All in the release profile: the dependencies are checked once for all of them.
+all_checks() {
+    static_checks
+    step cargo clippy --release --locked --workspace --all-targets -- -D warnings
+    step cargo clippy --release --locked -p ldseg --no-default-features -- -D warnings
+    step cargo clippy --release --locked -p ldseg --no-default-features --features ort -- -D warnings
+    step scripts/test.sh
+    RUSTDOCFLAGS="-D warnings" step cargo doc --release --locked --workspace --no-deps
+    if cargo deny --version >/dev/null 2>&1; then
+        # Not the advisories: they change from day to day. `cargo deny check advisories` shows them.
+        step cargo deny --locked check bans licenses sources
+    else
+        echo "skipped: cargo-deny is not installed (cargo install --locked cargo-deny)" >&2
+    fi
+}
+
+case "${1:-all}" in
+    all) all_checks ;;
+    static) static_checks ;;
+    *)
+        echo "usage: scripts/check.sh [all|static]" >&2
+        exit 2
+        ;;
+esac

@@ -1,0 +1,327 @@
+//! Random changes to a training sample: one affine map and a few changes of intensity, in 2-D and 3-D alike.
+
+use ldseg::image::Labels;
+use ldseg::preprocess::{Normalisation, normalise};
+use ldseg::{Error, ErrorKind, Result, Tensor};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use serde::{Deserialize, Serialize};
+
+use super::Sample;
+use super::affine::Affine;
+use super::filter::{smooth, smoothed_variance};
+
+/// What is changed, how far, and how often. A `[low, high]` range is drawn from uniformly; every probability is per
+/// sample and independent of the others. Intensities are changed on the scale on which the image spans [0, 1].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Augmentation {
+    /// Probability of mirroring along each spatial axis, slowest first. Empty: never, since anatomy has a left and a
+    /// right; tissue under a microscope has not.
+    pub flip: Vec<f64>,
+    /// Probability of rotating, scaling and shifting (all three together).
+    pub affine_probability: f64,
+    /// Greatest rotation in degrees, either way, on the network's grid: in the plane for 2-D, around a random axis for
+    /// 3-D.
+    pub rotation: f64,
+    /// Magnification; above 1 things grow.
+    pub scale: [f64; 2],
+    /// Greatest shift, either way, as a fraction of each axis.
+    pub translation: f64,
+    /// Probability of x -> x^gamma.
+    pub gamma_probability: f64,
+    /// Exponent gamma.
+    pub gamma: [f64; 2],
+    /// Probability of x -> gain x + brightness, cut off at 0 and 1 as a device saturates.
+    pub gain_probability: f64,
+    /// Factor.
+    pub gain: [f64; 2],
+    /// Offset.
+    pub brightness: [f64; 2],
+    /// Probability of multiplicative noise: x -> x max(0, 1 + sigma n), n of zero mean and unit variance.
+    pub speckle_probability: f64,
+    /// Sigma of the multiplicative noise.
+    pub speckle: [f64; 2],
+    /// Grain of the multiplicative noise: passes of a (1, 2, 1)/4 filter along each axis; 0 leaves it white.
+    pub speckle_smoothing: u32,
+    /// Probability of additive white Gaussian noise, which isn't cut off.
+    pub noise_probability: f64,
+    /// Sigma of the additive noise.
+    pub noise: [f64; 2],
+}
+
+impl Default for Augmentation {
+    /// Moderate changes that suit most medical images.
+    fn default() -> Self {
+        Self {
+            flip: Vec::new(),
+            affine_probability: 0.8,
+            rotation: 15.0,
+            scale: [0.85, 1.15],
+            translation: 0.06,
+            gamma_probability: 0.3,
+            gamma: [0.7, 1.5],
+            gain_probability: 0.3,
+            gain: [0.75, 1.25],
+            brightness: [-0.1, 0.1],
+            speckle_probability: 0.2,
+            speckle: [0.0, 0.3],
+            speckle_smoothing: 1,
+            noise_probability: 0.2,
+            noise: [0.0, 0.1],
+        }
+    }
+}
+
+impl Augmentation {
+    /// No change at all.
+    pub fn none() -> Self {
+        Self {
+            affine_probability: 0.0,
+            gamma_probability: 0.0,
+            gain_probability: 0.0,
+            speckle_probability: 0.0,
+            noise_probability: 0.0,
+            ..Self::default()
+        }
+    }
+
+    /// Checks the settings for images with `axes` spatial axes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Setting`], naming the key and what was expected.
+    pub fn validate(&self, axes: usize) -> Result<()> {
+        let fail = |message: String| Err(Error::new(ErrorKind::Setting, format!("augmentation: {message}")));
+        if !self.flip.is_empty() && self.flip.len() != axes {
+            return fail(format!("flip has {} entries, expected none or {axes}", self.flip.len()));
+        }
+        let named = [
+            ("affine_probability", self.affine_probability),
+            ("gamma_probability", self.gamma_probability),
+            ("gain_probability", self.gain_probability),
+            ("speckle_probability", self.speckle_probability),
+            ("noise_probability", self.noise_probability),
+        ];
+        for (key, probability) in named.into_iter().chain(self.flip.iter().map(|value| ("flip", *value))) {
+            if !(0.0..=1.0).contains(&probability) {
+                return fail(format!("{key} is {probability}, expected 0 to 1"));
+            }
+        }
+        let ranges = [
+            ("rotation", [0.0, self.rotation], 0.0, 180.0),
+            ("scale", self.scale, 0.1, 10.0),
+            ("translation", [0.0, self.translation], 0.0, 1.0),
+            ("gamma", self.gamma, 0.1, 10.0),
+            ("gain", self.gain, 0.0, 10.0),
+            ("brightness", self.brightness, -1.0, 1.0),
+            ("speckle", self.speckle, 0.0, 10.0),
+            ("noise", self.noise, 0.0, 10.0),
+        ];
+        for (key, [low, high], least, most) in ranges {
+            if !(least <= low && low <= high && high <= most) {
+                return fail(format!("{key} goes from {low} to {high}, expected a range within {least} to {most}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A changed copy of `sample`, its image normalised as the network takes it. `rng` alone decides what happens: the same
+/// generator state gives the same answer. What the affine map brings in from outside is the image's least intensity and
+/// background. `settings` must have passed [`Augmentation::validate`].
+pub fn augment(sample: &Sample, settings: &Augmentation, normalisation: Normalisation, rng: &mut ChaCha8Rng) -> Sample {
+    let mut image = sample.image.clone();
+    // On [0, 1], so that settings mean the same for every image.
+    normalise(&mut image, Normalisation::MinMax);
+    let (mut image, labels) = match draw_affine(settings, &sample.image.shape()[1..], rng) {
+        Some(affine) => apply_affine(&affine, &image, &sample.labels),
+        None => (image, sample.labels.clone()),
+    };
+    change_intensities(&mut image, settings, rng);
+    normalise(&mut image, normalisation);
+    Sample { image, labels }
+}
+
+fn happens(probability: f64, rng: &mut ChaCha8Rng) -> bool {
+    rng.random::<f64>() < probability
+}
+
+fn draw([low, high]: [f64; 2], rng: &mut ChaCha8Rng) -> f64 {
+    low + (high - low) * rng.random::<f64>()
+}
+
+/// Draws flips, rotation, scale and shift; `None` where nothing moves.
+fn draw_affine(settings: &Augmentation, size: &[usize], rng: &mut ChaCha8Rng) -> Option<Affine> {
+    let mut affine = Affine::identity(size);
+    let mut moves = false;
+    for axis in 0..size.len() {
+        if happens(settings.flip.get(axis).copied().unwrap_or(0.0), rng) {
+            affine.flip(axis);
+            moves = true;
+        }
+    }
+    if happens(settings.affine_probability, rng) {
+        let angle = draw([-settings.rotation, settings.rotation], rng).to_radians();
+        let axis: [f64; 3] = std::array::from_fn(|_| StandardNormal.sample(rng));
+        affine.rotate(axis, angle);
+        affine.magnify(draw(settings.scale, rng));
+        for axis in 0..size.len() {
+            affine.shift(axis, draw([-settings.translation, settings.translation], rng));
+        }
+        moves = true;
+    }
+    moves.then_some(affine)
+}
+
+fn apply_affine(affine: &Affine, image: &Tensor, labels: &Labels) -> (Tensor, Labels) {
+    let mut moved_image = Tensor::zeros(image.raw_dim());
+    let mut moved_labels = Labels::zeros(labels.raw_dim());
+    let (image, labels) = (image.as_standard_layout(), labels.as_standard_layout());
+    affine.apply(
+        image.as_slice().expect("standard layout"),
+        labels.as_slice().expect("standard layout"),
+        moved_image.as_slice_mut().expect("standard layout"),
+        moved_labels.as_slice_mut().expect("standard layout"),
+    );
+    (moved_image, moved_labels)
+}
+
+/// Gamma, gain and brightness, speckle, additive noise, in the order in which a device would bring them about.
+fn change_intensities(image: &mut Tensor, settings: &Augmentation, rng: &mut ChaCha8Rng) {
+    if happens(settings.gamma_probability, rng) {
+        let gamma = draw(settings.gamma, rng) as f32;
+        image.mapv_inplace(|x| x.powf(gamma));
+    }
+    if happens(settings.gain_probability, rng) {
+        let (gain, brightness) = (draw(settings.gain, rng) as f32, draw(settings.brightness, rng) as f32);
+        image.mapv_inplace(|x| (gain * x + brightness).clamp(0.0, 1.0));
+    }
+    if happens(settings.speckle_probability, rng) {
+        let sigma = draw(settings.speckle, rng) as f32;
+        let grain = grain(image.shape(), settings.speckle_smoothing, rng);
+        image.zip_mut_with(&grain, |x, n| *x *= (1.0 + sigma * n).max(0.0));
+    }
+    if happens(settings.noise_probability, rng) {
+        let sigma = draw(settings.noise, rng) as f32;
+        image.mapv_inplace(|x| {
+            let n: f32 = StandardNormal.sample(rng);
+            x + sigma * n
+        });
+    }
+}
+
+/// Gaussian noise of zero mean and unit variance, `[C, size...]`, smoothed along the spatial axes.
+fn grain(shape: &[usize], passes: u32, rng: &mut ChaCha8Rng) -> Tensor {
+    let mut noise = Tensor::from_shape_simple_fn(shape, || StandardNormal.sample(rng));
+    let values = noise.as_slice_mut().expect("standard layout");
+    for axis in 1..shape.len() {
+        (0..passes).for_each(|_| smooth(values, shape, axis));
+    }
+    let deviation = smoothed_variance(passes).powi(shape.len() as i32 - 1).sqrt();
+    noise.mapv_inplace(|n| n / deviation);
+    noise
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{IxDyn, s};
+    use rand::SeedableRng;
+    use std::collections::BTreeSet;
+    use std::time::Instant;
+
+    /// A graded image with a labelled block in the middle.
+    fn sample(channels: usize, size: &[usize]) -> Sample {
+        let shape = [&[channels], size].concat();
+        let image = Tensor::from_shape_fn(IxDyn(&shape), |index| (index[1] * 3 + index[2]) as f32);
+        let middle = |index: &IxDyn| (0..size.len()).all(|axis| index[axis].abs_diff(size[axis] / 2) < size[axis] / 4);
+        let labels = Labels::from_shape_fn(IxDyn(size), |index| if middle(&index) { 3 } else { 0 });
+        Sample { image, labels }
+    }
+
+    fn everything(axes: usize) -> Augmentation {
+        let always = Augmentation {
+            affine_probability: 1.0,
+            gamma_probability: 1.0,
+            gain_probability: 1.0,
+            speckle_probability: 1.0,
+            noise_probability: 1.0,
+            ..Augmentation::default()
+        };
+        Augmentation { flip: vec![0.5; axes], ..always }
+    }
+
+    fn run(sample: &Sample, settings: &Augmentation, seed: u64) -> Sample {
+        augment(sample, settings, Normalisation::MinMax, &mut ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    #[test]
+    fn the_generator_alone_decides_and_labels_stay_labels() {
+        for (channels, size) in [(1, &[20, 24][..]), (3, &[20, 24]), (1, &[12, 14, 10])] {
+            let sample = sample(channels, size);
+            let settings = everything(size.len());
+            settings.validate(size.len()).unwrap();
+            let changed = run(&sample, &settings, 5);
+            let again = run(&sample, &settings, 5);
+            assert_eq!((&changed.image, &changed.labels), (&again.image, &again.labels));
+            assert_ne!(changed.image, run(&sample, &settings, 6).image);
+            assert_eq!(changed.image.shape(), sample.image.shape());
+            assert_eq!(changed.labels.iter().copied().collect::<BTreeSet<u8>>(), BTreeSet::from([0, 3]));
+            let (low, high) = changed.image.iter().fold((1f32, 0f32), |(l, h), x| (l.min(*x), h.max(*x)));
+            assert_eq!((low, high), (0.0, 1.0));
+        }
+    }
+
+    #[test]
+    fn nothing_happens_when_nothing_is_asked() {
+        let sample = sample(1, &[16, 16]);
+        let mut expected = sample.image.clone();
+        normalise(&mut expected, Normalisation::MinMax);
+        let same = run(&sample, &Augmentation::none(), 1);
+        assert_eq!((same.image, same.labels), (expected, sample.labels));
+    }
+
+    #[test]
+    fn image_and_labels_move_together() {
+        // An image that equals its labels must still do so, but for the rim, after any map.
+        let mut sample = sample(1, &[40, 40]);
+        sample.image.slice_mut(s![0, .., ..]).assign(&sample.labels.mapv(f32::from));
+        let settings = Augmentation { flip: vec![0.5, 0.5], affine_probability: 1.0, ..Augmentation::none() };
+        let moved = run(&sample, &settings, 3);
+        assert_ne!(moved.labels, sample.labels);
+        for (x, label) in moved.image.iter().zip(&moved.labels) {
+            assert!(*x == 0.5 || (*x > 0.5) == (*label == 3), "{x} {label}");
+        }
+    }
+
+    #[test]
+    fn grain_has_unit_variance() {
+        for passes in [0, 1, 3] {
+            let noise = grain(&[1, 128, 128], passes, &mut ChaCha8Rng::seed_from_u64(2));
+            let variance = noise.iter().map(|n| n * n).sum::<f32>() / noise.len() as f32;
+            assert!((variance - 1.0).abs() < 0.1, "{passes} passes: {variance}");
+        }
+    }
+
+    #[test]
+    fn refuses_settings_out_of_range() {
+        for text in ["flip: [0.5]", "noise_probability: 1.1", "scale: [0, 1]", "gamma: [2, 1]", "noise: [0, .nan]"] {
+            let settings: Augmentation = yaml_serde::from_str(text).unwrap();
+            assert_eq!(settings.validate(2).unwrap_err().kind(), ErrorKind::Setting, "{text}");
+        }
+        assert!(yaml_serde::from_str::<Augmentation>("rotate: 3").is_err());
+        Augmentation::default().validate(3).unwrap();
+    }
+
+    #[test]
+    #[ignore = "a measurement: run it in release with --nocapture"]
+    fn speed() {
+        for (channels, size) in [(1, &[112, 112][..]), (3, &[256, 256]), (1, &[64, 64, 64])] {
+            let (sample, settings) = (sample(channels, size), everything(size.len()));
+            let start = Instant::now();
+            (0..20).for_each(|seed| drop(run(&sample, &settings, seed)));
+            println!("{channels} x {size:?}: {:.2} ms", start.elapsed().as_secs_f64() * 50.0);
+        }
+    }
+}

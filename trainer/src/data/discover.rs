@@ -1,0 +1,279 @@
+//! Finds the pairs of image and label map in a folder, in the four layouts that data sets come in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ldseg::image::case_name;
+use ldseg::{Error, ErrorKind, Result};
+
+use super::first_few;
+
+/// File that tells the patient of each case: columns `name` and `patient`.
+const PATIENT_IDS: &str = "patient_ids.csv";
+
+/// An image with its label map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// The image's file name without its extension (and without nnU-Net's channel number).
+    pub name: String,
+    /// Whose image it is; a split never separates the images of one patient.
+    pub patient: String,
+    /// The image file.
+    pub image: PathBuf,
+    /// The file of its label map.
+    pub labels: PathBuf,
+}
+
+/// Files by stem.
+type Files = BTreeMap<String, PathBuf>;
+
+/// Finds all cases of the data set in `dir`, sorted by name. The layouts, in the order in which they are looked for:
+///
+/// 1. nnU-Net v2 raw: `dataset.json`, `imagesTr/X_0000.EXT`, `labelsTr/X.EXT`;
+/// 2. `images/X.EXT` and `labels/X.EXT`, whose extensions may differ;
+/// 3. `X.EXT` with `X_gt.EXT` beside it;
+/// 4. CAMUS as published: the same in sub-folders, one a patient; its sequences (`X_sequence.EXT`) are left out.
+///
+/// The patient comes from `patient_ids.csv` in `dir` where that exists (columns `name` and `patient`), else from names
+/// like `patient0001_2CH_ED` or `phantom0001_ED`, where it is the part before the first `_`; else each case is its own
+/// patient.
+///
+/// # Errors
+/// [`ErrorKind::Io`] if a folder can't be read or holds no cases; [`ErrorKind::Format`] for an image without label map
+/// or the reverse, two files of one name, or a case that `patient_ids.csv` leaves out.
+pub fn discover(dir: &Path) -> Result<Vec<Case>> {
+    let mut problems = Vec::new();
+    let pairs = if dir.join("imagesTr").is_dir() {
+        nnunet_pairs(dir, &mut problems)?
+    } else if dir.join("images").is_dir() {
+        let images = files_by_stem(&dir.join("images"), &mut problems)?;
+        let labels = files_by_stem(&dir.join("labels"), &mut problems)?;
+        pair(images, labels, &mut problems)
+    } else {
+        side_by_side_pairs(dir, &mut problems)?
+    };
+    if !problems.is_empty() {
+        let message = format!("{} of its files don't fit together: {}", problems.len(), first_few(&problems));
+        return Err(Error::new(ErrorKind::Format, message).in_file(dir));
+    }
+    if pairs.is_empty() {
+        let message = "no labelled images; expected imagesTr/ with labelsTr/, images/ with labels/, or X.png with \
+                       X_gt.png beside it (also .bmp, .jpg, .tif, .nii, .nii.gz, .mhd)";
+        return Err(Error::new(ErrorKind::Io, message).in_file(dir));
+    }
+    with_patients(dir, pairs)
+}
+
+/// The entries of a folder, sorted.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let unreadable = |error| Error::with_source(ErrorKind::Io, "can't list this folder", error).in_file(dir);
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).map_err(unreadable)? {
+        paths.push(entry.map_err(unreadable)?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// The images in a folder by stem; two of one stem are a problem.
+fn files_by_stem(dir: &Path, problems: &mut Vec<String>) -> Result<Files> {
+    let mut files = Files::new();
+    for path in entries(dir)?.into_iter().filter(|path| path.is_file()) {
+        if let Some(stem) = case_name(&path) {
+            let shown = path.display().to_string();
+            if let Some(other) = files.insert(stem, path) {
+                problems.push(format!("{} and {shown} have the same name", other.display()));
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Matches images and label maps of one stem.
+fn pair(images: Files, mut labels: Files, problems: &mut Vec<String>) -> BTreeMap<String, (PathBuf, PathBuf)> {
+    let mut pairs = BTreeMap::new();
+    for (stem, image) in images {
+        match labels.remove(&stem) {
+            Some(labels) => {
+                pairs.insert(stem, (image, labels));
+            }
+            None => problems.push(format!("{} has no label map", image.display())),
+        }
+    }
+    problems.extend(labels.values().map(|path| format!("{} has no image", path.display())));
+    pairs
+}
+
+/// Pairs of the nnU-Net layout. Several files a case (one a channel) are not taken.
+fn nnunet_pairs(dir: &Path, problems: &mut Vec<String>) -> Result<BTreeMap<String, (PathBuf, PathBuf)>> {
+    if !dir.join("dataset.json").is_file() {
+        let message = "imagesTr/ is there but dataset.json isn't; expected nnU-Net's raw layout";
+        return Err(Error::new(ErrorKind::Format, message).in_file(dir));
+    }
+    let mut images = Files::new();
+    for (stem, path) in files_by_stem(&dir.join("imagesTr"), problems)? {
+        match stem.strip_suffix("_0000") {
+            Some(name) => {
+                images.insert(name.to_owned(), path);
+            }
+            None => problems.push(format!("{}: expected a name ending in _0000 (one file a case)", path.display())),
+        }
+    }
+    let labels = files_by_stem(&dir.join("labelsTr"), problems)?;
+    Ok(pair(images, labels, problems))
+}
+
+/// Pairs `X` and `X_gt` in the folder itself or, where it holds no images, in its sub-folders.
+fn side_by_side_pairs(dir: &Path, problems: &mut Vec<String>) -> Result<BTreeMap<String, (PathBuf, PathBuf)>> {
+    let mut files = files_by_stem(dir, problems)?;
+    if files.is_empty() {
+        for folder in entries(dir)?.into_iter().filter(|path| path.is_dir()) {
+            for (stem, path) in files_by_stem(&folder, problems)? {
+                if stem.strip_suffix("_gt").unwrap_or(&stem).ends_with("_sequence") {
+                    continue;
+                }
+                if let Some(other) = files.insert(stem, path) {
+                    problems.push(format!("{} and a file in {} have the same name", other.display(), folder.display()));
+                }
+            }
+        }
+    }
+    let (mut images, mut labels) = (Files::new(), Files::new());
+    for (stem, path) in files {
+        match stem.strip_suffix("_gt") {
+            Some(name) => labels.insert(name.to_owned(), path),
+            None => images.insert(stem, path),
+        };
+    }
+    Ok(pair(images, labels, problems))
+}
+
+/// Adds the patient to each pair.
+fn with_patients(dir: &Path, pairs: BTreeMap<String, (PathBuf, PathBuf)>) -> Result<Vec<Case>> {
+    let listed = read_patient_ids(&dir.join(PATIENT_IDS))?;
+    let mut cases = Vec::new();
+    let mut missing = BTreeSet::new();
+    for (name, (image, labels)) in pairs {
+        let patient = match &listed {
+            None => patient_from_name(&name).to_owned(),
+            Some(ids) => ids.get(&name).cloned().unwrap_or_else(|| {
+                missing.insert(name.clone());
+                String::new()
+            }),
+        };
+        cases.push(Case { name, patient, image, labels });
+    }
+    if missing.is_empty() {
+        return Ok(cases);
+    }
+    // Guessing here could put one patient on both sides of a split.
+    let names: Vec<String> = missing.into_iter().collect();
+    let message = format!("{} cases have no patient: {}", names.len(), first_few(&names));
+    Err(Error::new(ErrorKind::Format, message).in_file(&dir.join(PATIENT_IDS)))
+}
+
+/// The patient that a case's name speaks of.
+fn patient_from_name(name: &str) -> &str {
+    let numbered = name.starts_with("patient") || name.starts_with("phantom");
+    if numbered { name.split('_').next().unwrap_or(name) } else { name }
+}
+
+/// Reads `patient_ids.csv`, case name to patient; `None` where there is no such file.
+fn read_patient_ids(path: &Path) -> Result<Option<BTreeMap<String, String>>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(path)
+        .map_err(|error| Error::with_source(ErrorKind::Io, "can't read this file", error).in_file(path))?;
+    let wrong = |message: String| Error::new(ErrorKind::Format, message).in_file(path);
+    let cells = |line: &str| -> Vec<String> { line.split(',').map(|cell| cell.trim().replace('"', "")).collect() };
+    let mut lines = text.trim_start_matches('\u{feff}').lines();
+    let header = cells(lines.next().unwrap_or(""));
+    let column = |title: &str| {
+        header.iter().position(|cell| cell == title).ok_or_else(|| wrong(format!("expected a column '{title}'")))
+    };
+    let (name, patient) = (column("name")?, column("patient")?);
+    let mut ids = BTreeMap::new();
+    for (number, line) in lines.enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let row = cells(line);
+        match (row.get(name), row.get(patient)) {
+            (Some(name), Some(patient)) if !patient.is_empty() => ids.insert(name.clone(), patient.clone()),
+            _ => return Err(wrong(format!("line {}: expected a name and a patient, found '{line}'", number + 2))),
+        };
+    }
+    Ok(Some(ids))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        dir
+    }
+
+    fn found(files: &[&str]) -> Vec<(String, String)> {
+        let cases = discover(folder(files).path()).unwrap();
+        cases.into_iter().map(|case| (case.name, case.patient)).collect()
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|(name, patient)| (name.to_string(), patient.to_string())).collect()
+    }
+
+    #[test]
+    fn finds_every_layout() {
+        let nnunet = ["dataset.json", "imagesTr/b_0000.nii.gz", "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"];
+        assert_eq!(found(&[&nnunet[..], &["labelsTr/b.nii.gz"]].concat()), pairs(&[("a", "a"), ("b", "b")]));
+        let folders = ["images/x.1.jpg", "labels/x.1.PNG", "labels/notes.txt", "labels/._x.1.png"];
+        assert_eq!(found(&folders), pairs(&[("x.1", "x.1")]));
+        let flat =
+            ["phantom0001_ES.png", "phantom0001_ES_gt.png", "patient02_ED_gt.png", "patient02_ED.bmp", "LICENSE"];
+        assert_eq!(found(&flat), pairs(&[("patient02_ED", "patient02"), ("phantom0001_ES", "phantom0001")]));
+        let camus = [
+            "patient0001/patient0001_4CH_ED.mhd",
+            "patient0001/patient0001_4CH_ED.raw",
+            "patient0001/patient0001_4CH_ED_gt.mhd",
+            "patient0001/patient0001_4CH_ED_gt.raw",
+            "patient0001/patient0001_4CH_sequence.mhd",
+            "patient0001/Info_4CH.cfg",
+        ];
+        assert_eq!(found(&camus), pairs(&[("patient0001_4CH_ED", "patient0001")]));
+    }
+
+    #[test]
+    fn takes_patients_from_the_list() {
+        let dir = folder(&["images/a.png", "images/b.png", "labels/a.png", "labels/b.png"]);
+        let list = dir.path().join(PATIENT_IDS);
+        fs::write(&list, "patient,name\n7,a\n7,b\n9,elsewhere\n").unwrap();
+        assert!(discover(dir.path()).unwrap().iter().all(|case| case.patient == "7"));
+        fs::write(&list, "patient,name\n7,a\n").unwrap();
+        let error = discover(dir.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Format);
+        assert!(error.to_string().contains("1 cases have no patient: b"), "{error}");
+        fs::write(&list, "id,name\n7,a\n").unwrap();
+        assert!(discover(dir.path()).unwrap_err().to_string().contains("column 'patient'"));
+    }
+
+    #[test]
+    fn names_what_is_missing() {
+        let lonely: Vec<String> = (0..7).map(|number| format!("images/{number}.png")).collect();
+        let mut files: Vec<&str> = lonely.iter().map(String::as_str).collect();
+        files.push("labels/extra.png");
+        let message = discover(folder(&files).path()).unwrap_err().to_string();
+        assert!(message.contains("8 of its files") && message.contains("0.png has no label map"), "{message}");
+        assert!(message.ends_with("and 3 more"), "{message}");
+        let twice = discover(folder(&["a.png", "a.bmp", "a_gt.png"]).path()).unwrap_err();
+        assert!(twice.to_string().contains("same name"));
+        let empty = discover(folder(&["readme.txt"]).path()).unwrap_err();
+        assert!(empty.to_string().contains("no labelled images"), "{empty}");
+        assert_eq!(discover(Path::new("/nonexistent")).unwrap_err().kind(), ErrorKind::Io);
+    }
+}

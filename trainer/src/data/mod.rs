@@ -1,0 +1,25 @@
+//! Labelled images: finding them, splitting them by patient, loading them onto the network's grid, augmenting them.
+
+mod affine;
+pub mod augment;
+mod dataset;
+mod discover;
+pub(crate) mod filter;
+mod split;
+
+pub use augment::{Augmentation, augment};
+pub use dataset::{Dataset, Sample, Spec, load_case};
+pub use discover::{Case, discover};
+pub use split::{Split, Validation, split};
+
+/// How many of a long list of problems a message spells out.
+const SHOWN: usize = 5;
+
+/// The first few of `problems`, and how many more there are.
+fn first_few(problems: &[String]) -> String {
+    let shown = problems[..problems.len().min(SHOWN)].join("; ");
+    match problems.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown}; and {more} more"),
+    }
+}

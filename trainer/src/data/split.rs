@@ -1,0 +1,142 @@
+//! Splits cases into training and validation, patient by patient.
+
+use std::collections::BTreeSet;
+
+use ldseg::{Error, ErrorKind, Result};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{Case, first_few};
+
+/// Which patients are kept for validation. In a recipe: `0.1`, `40` or `[patient0001, patient0007]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a number of patients, a fraction like 0.1, or a list of patients")]
+pub enum Validation {
+    /// So many patients, drawn by the seed.
+    Count(usize),
+    /// This fraction of the patients, rounded to the nearest whole number, drawn by the seed.
+    Fraction(f64),
+    /// Exactly these patients.
+    Patients(Vec<String>),
+}
+
+/// Cases to learn from and cases to choose the best checkpoint by; no patient is in both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// To learn from, sorted by name.
+    pub train: Vec<Case>,
+    /// To validate on, sorted by name.
+    pub validation: Vec<Case>,
+}
+
+/// Splits `cases` by patient. The answer depends on the set of patients and the seed, not on the order of `cases`.
+///
+/// # Errors
+/// [`ErrorKind::Setting`] if either side would be empty, if a fraction is outside (0, 1), or if a listed patient has no
+/// case.
+pub fn split(mut cases: Vec<Case>, validation: &Validation, seed: u64) -> Result<Split> {
+    let patients: BTreeSet<&str> = cases.iter().map(|case| case.patient.as_str()).collect();
+    let chosen: BTreeSet<String> = match validation {
+        Validation::Count(count) => draw(&patients, *count, seed)?,
+        Validation::Fraction(fraction) if *fraction > 0.0 && *fraction < 1.0 => {
+            draw(&patients, (fraction * patients.len() as f64).round() as usize, seed)?
+        }
+        Validation::Fraction(fraction) => {
+            return Err(Error::new(
+                ErrorKind::Setting,
+                format!("validation fraction is {fraction}, expected more than 0 and less than 1"),
+            ));
+        }
+        Validation::Patients(listed) => check_list(&patients, listed)?,
+    };
+    cases.sort_by(|a, b| a.name.cmp(&b.name));
+    let (validation, train) = cases.into_iter().partition(|case| chosen.contains(&case.patient));
+    Ok(Split { train, validation })
+}
+
+/// Draws `count` of the patients.
+fn draw(patients: &BTreeSet<&str>, count: usize, seed: u64) -> Result<BTreeSet<String>> {
+    check_count(patients, count)?;
+    let mut order: Vec<&str> = patients.iter().copied().collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    Ok(order[..count].iter().map(|patient| patient.to_string()).collect())
+}
+
+/// The listed patients, if all of them are there.
+fn check_list(patients: &BTreeSet<&str>, listed: &[String]) -> Result<BTreeSet<String>> {
+    let unknown: Vec<String> = listed.iter().filter(|patient| !patients.contains(patient.as_str())).cloned().collect();
+    if !unknown.is_empty() {
+        let message = format!("{} listed validation patients have no case: {}", unknown.len(), first_few(&unknown));
+        return Err(Error::new(ErrorKind::Setting, message));
+    }
+    let chosen: BTreeSet<String> = listed.iter().cloned().collect();
+    check_count(patients, chosen.len())?;
+    Ok(chosen)
+}
+
+/// Both sides need a patient.
+fn check_count(patients: &BTreeSet<&str>, count: usize) -> Result<()> {
+    if count == 0 || count >= patients.len() {
+        let message = format!(
+            "the split would put {count} of {} patients into validation, expected at least one there and one in training",
+            patients.len()
+        );
+        return Err(Error::new(ErrorKind::Setting, message));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cases(patients: usize, per_patient: usize) -> Vec<Case> {
+        let case = |index: usize| Case {
+            name: format!("p{}_{index}", index / per_patient),
+            patient: format!("p{}", index / per_patient),
+            image: "".into(),
+            labels: "".into(),
+        };
+        (0..patients * per_patient).map(case).collect()
+    }
+
+    #[test]
+    fn no_patient_is_on_both_sides_and_file_order_plays_no_part() {
+        let mut reversed = cases(20, 4);
+        reversed.reverse();
+        let split_a = split(cases(20, 4), &Validation::Fraction(0.25), 7).unwrap();
+        assert_eq!(split_a, split(reversed, &Validation::Count(5), 7).unwrap());
+        assert_eq!((split_a.train.len(), split_a.validation.len()), (60, 20));
+        let train: BTreeSet<_> = split_a.train.iter().map(|case| &case.patient).collect();
+        assert!(split_a.validation.iter().all(|case| !train.contains(&case.patient)));
+        assert_ne!(split_a, split(cases(20, 4), &Validation::Count(5), 8).unwrap());
+    }
+
+    #[test]
+    fn takes_a_list_and_refuses_empty_sides() {
+        let listed = |names: &[&str]| Validation::Patients(names.iter().map(|name| name.to_string()).collect());
+        let by_list = split(cases(3, 2), &listed(&["p1"]), 0).unwrap();
+        assert_eq!(by_list.validation.len(), 2);
+        for refused in [
+            listed(&["p9"]),
+            listed(&[]),
+            listed(&["p0", "p1", "p2"]),
+            Validation::Count(0),
+            Validation::Count(3),
+            Validation::Fraction(0.1),
+            Validation::Fraction(1.0),
+        ] {
+            assert_eq!(split(cases(3, 2), &refused, 0).unwrap_err().kind(), ErrorKind::Setting);
+        }
+    }
+
+    #[test]
+    fn reads_the_three_forms() {
+        let read = |text: &str| yaml_serde::from_str::<Validation>(text).unwrap();
+        assert_eq!(read("0.1"), Validation::Fraction(0.1));
+        assert_eq!(read("40"), Validation::Count(40));
+        assert_eq!(read("[a, b]"), Validation::Patients(vec!["a".into(), "b".into()]));
+    }
+}

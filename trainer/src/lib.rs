@@ -1,0 +1,11 @@
+//! Trains the four networks of latent diffusion segmentation end to end and exports them as a bundle.
+
+pub mod cpu;
+pub mod data;
+pub mod model;
+pub mod engine;
+pub mod export;
+pub mod phantom;
+pub mod recipe;
+pub mod tfevents;
+pub mod train;

@@ -1,0 +1,129 @@
+//! The `ldseg-train` command.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
+use clap::{Parser, Subcommand, ValueEnum};
+use ldseg_trainer::phantom;
+use ldseg_trainer::recipe::Recipe;
+use ldseg_trainer::train::checkpoint::Which;
+use ldseg_trainer::train::{Outcome, fit};
+
+/// Trains latent diffusion segmentation and exports it as a bundle.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train the four networks as a recipe says.
+    Fit {
+        /// The recipe, a YAML file.
+        recipe: PathBuf,
+        /// Folder with labelled images.
+        #[arg(long)]
+        data: PathBuf,
+        /// Run folder: resolved recipe, split, metrics.csv, TensorBoard events, checkpoints.
+        #[arg(long)]
+        output: PathBuf,
+        /// Go on from the run's last checkpoint.
+        #[arg(long)]
+        resume: bool,
+        /// Where to train.
+        #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+        device: DeviceKind,
+        /// Change a setting of the recipe, e.g. `training.epochs=5`; may be repeated.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        settings: Vec<String>,
+    },
+    /// Export a run as a bundle.
+    Export {
+        /// The run folder.
+        run: PathBuf,
+        /// The bundle's folder.
+        #[arg(long)]
+        output: PathBuf,
+        /// Which checkpoint.
+        #[arg(long, value_enum, default_value_t = Which::Best)]
+        checkpoint: Which,
+    },
+    /// Write synthetic labelled images.
+    Phantom {
+        /// What is imitated.
+        #[arg(value_enum)]
+        kind: phantom::Kind,
+        /// How many patients.
+        #[arg(long)]
+        count: usize,
+        /// Seed; the same seed gives the same files.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Folder to write to.
+        #[arg(long)]
+        output: PathBuf,
+    },
+}
+
+/// Where to train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DeviceKind {
+    /// The CPU: burn's own backend.
+    Cpu,
+    /// NVIDIA CUDA (feature `cuda`).
+    Cuda,
+    /// Any GPU with Vulkan, Metal or DirectX 12 (feature `wgpu`).
+    Wgpu,
+}
+
+impl DeviceKind {
+    fn open(self) -> Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::flex()),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Ok(Device::cuda(0usize)),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+            #[allow(unreachable_patterns)]
+            other => bail!(
+                "--device {0:?}: this command was built without it; build it with `--features {0:?}`",
+                format!("{other:?}").to_lowercase()
+            ),
+        }
+    }
+}
+
+fn run(args: Args) -> Result<ExitCode> {
+    match args.command {
+        Command::Fit { recipe, data, output, resume, device, settings } => {
+            let recipe = Recipe::load(&recipe, &settings)?;
+            let stop = Arc::new(AtomicBool::new(false));
+            let asked = stop.clone();
+            ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed)).context("Ctrl-C cannot be caught")?;
+            let device = device.open()?.autodiff();
+            if fit(&recipe, &data, &output, resume, &device, &stop)? == Outcome::Stopped {
+                eprintln!("stopped, and saved: the same command with --resume goes on");
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Export { run, output, checkpoint } => ldseg_trainer::export::export_run(&run, checkpoint, &output)?,
+        Command::Phantom { kind, count, seed, output } => phantom::write(kind, count, seed, &output)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! Layers that the four networks share, generic over the tensor rank `D`: 4 for 2-D images, 5 for 3-D.
+
+use burn::module::{Module, Param};
+use burn::nn::{BatchNorm, BatchNormConfig, Initializer, Linear, LinearConfig};
+use burn::tensor::activation::{silu, softmax};
+use burn::tensor::module::{conv_transpose2d, conv2d, conv3d, interpolate, max_pool2d};
+use burn::tensor::ops::{
+    ConvOptions, ConvTransposeOptions, InterpolateMode, InterpolateOptions, MaxPoolOptions, PadMode,
+};
+use burn::tensor::{Device, Tensor};
+
+use crate::cpu;
+
+/// Reads a tensor of rank `D` as one of rank `E`; the caller knows that they are equal.
+fn as_rank<const D: usize, const E: usize>(x: Tensor<D>) -> Tensor<E> {
+    debug_assert_eq!(D, E);
+    Tensor::from_dispatch(x.into_dispatch())
+}
+
+/// Number of spatial axes of a tensor of rank `D`.
+pub const fn axes(rank: usize) -> usize {
+    rank - 2
+}
+
+/// Convolution with 'same' padding in TensorFlow's sense: at stride 2 an even size is padded at its end only.
+#[derive(Module, Debug)]
+pub struct Conv<const D: usize> {
+    weight: Param<Tensor<D>>,
+    bias: Param<Tensor<1>>,
+    #[module(skip)]
+    stride: usize,
+    #[module(skip)]
+    groups: usize,
+}
+
+impl<const D: usize> Conv<D> {
+    /// A cubic kernel of side `kernel` from `c_in` to `c_out` channels.
+    pub fn new(c_in: usize, c_out: usize, kernel: usize, device: &Device) -> Self {
+        Self::grouped(c_in, c_out, kernel, 1, device)
+    }
+
+    /// As [`Conv::new`], its channels in `groups` groups.
+    pub fn grouped(c_in: usize, c_out: usize, kernel: usize, groups: usize, device: &Device) -> Self {
+        let mut shape = [kernel; D];
+        (shape[0], shape[1]) = (c_out, c_in / groups);
+        let fan_in = c_in / groups * kernel.pow(axes(D) as u32);
+        let initializer = Initializer::KaimingUniform { gain: 1.0 / 3f64.sqrt(), fan_out_only: false };
+        Self {
+            weight: initializer.init_with(shape, Some(fan_in), None, device),
+            bias: Initializer::Zeros.init([c_out], device),
+            stride: 1,
+            groups,
+        }
+    }
+
+    /// The same convolution at stride `stride`.
+    pub fn with_stride(mut self, stride: usize) -> Self {
+        self.stride = stride;
+        self
+    }
+
+    /// The same convolution with weights and bias at zero, so that a network starts from a constant output.
+    pub fn zeroed(mut self) -> Self {
+        self.weight = self.weight.map(|w| w.zeros_like());
+        self
+    }
+
+    /// `[N, C_in, ...]` to `[N, C_out, ...]`, each axis divided by the stride and rounded up.
+    pub fn forward(&self, x: Tensor<D>) -> Tensor<D> {
+        let (size, kernel) = (x.dims(), self.weight.dims());
+        let padding: Vec<(usize, usize)> = (2..D)
+            .map(|axis| {
+                let out = size[axis].div_ceil(self.stride);
+                let total = ((out - 1) * self.stride + kernel[axis]).saturating_sub(size[axis]);
+                (total / 2, total - total / 2)
+            })
+            .collect();
+        let shape = cpu::ConvShape { stride: vec![self.stride; axes(D)], padding, groups: self.groups };
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        cpu::conv(&x, &weight, &bias, &shape).unwrap_or_else(|| self.stock(x, weight, bias, shape.padding))
+    }
+
+    fn stock(&self, x: Tensor<D>, w: Tensor<D>, bias: Tensor<1>, padding: Vec<(usize, usize)>) -> Tensor<D> {
+        if D == 4 {
+            let padding = [padding[0], padding[1]];
+            let options = ConvOptions::new_with_padding([self.stride; 2], padding, [1; 2], self.groups);
+            return as_rank(conv2d(as_rank(x), as_rank(w), Some(bias), options));
+        }
+        // burn's conv3d refuses asymmetric padding, which stride 2 needs.
+        let symmetric = padding.iter().all(|(before, after)| before == after);
+        let (x, pad) = if symmetric {
+            (x, [padding[0].0, padding[1].0, padding[2].0])
+        } else {
+            let mut all = [(0, 0); D];
+            all[2..].copy_from_slice(&padding);
+            (x.pad(all, PadMode::Constant(0.0)), [0; 3])
+        };
+        let options = ConvOptions::new([self.stride; 3], pad, [1; 3], self.groups);
+        as_rank(conv3d(as_rank(x), as_rank(w), Some(bias), options))
+    }
+}
+
+/// Transposed 3x3 convolution at stride 2 that yields exactly twice the size, cropping at the end. 2-D only.
+#[derive(Module, Debug)]
+pub struct ConvTranspose<const D: usize> {
+    weight: Param<Tensor<D>>,
+    bias: Param<Tensor<1>>,
+}
+
+impl<const D: usize> ConvTranspose<D> {
+    /// From `c_in` to `c_out` channels.
+    pub fn new(c_in: usize, c_out: usize, device: &Device) -> Self {
+        let mut shape = [3; D];
+        (shape[0], shape[1]) = (c_in, c_out);
+        let initializer = Initializer::KaimingUniform { gain: 1.0 / 3f64.sqrt(), fan_out_only: false };
+        Self {
+            weight: initializer.init_with(shape, Some(c_in * 9), None, device),
+            bias: Initializer::Zeros.init([c_out], device),
+        }
+    }
+
+    /// `[N, C_in, H, W]` to `[N, C_out, 2 H, 2 W]`.
+    pub fn forward(&self, x: Tensor<D>) -> Tensor<D> {
+        let [n, _, h, w] = as_rank::<D, 4>(x.clone()).dims();
+        let options = ConvTransposeOptions::new([2; 2], [0; 2], [0; 2], [1; 2], 1);
+        let y = conv_transpose2d(as_rank(x), as_rank(self.weight.val()), Some(self.bias.val()), options);
+        let channels = y.dims()[1];
+        as_rank(y.slice([0..n, 0..channels, 0..2 * h, 0..2 * w]))
+    }
+}
+
+/// Maximum over blocks of side 2.
+pub fn max_pool<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if D == 4 {
+        return as_rank(max_pool2d(as_rank(x), MaxPoolOptions::new([2, 2])));
+    }
+    // burn 0.22 has no 3-D pooling: first over the two fast axes, then over the slow one.
+    let [n, c, d, h, w] = as_rank::<D, 5>(x.clone()).dims();
+    let plane = max_pool2d(x.reshape([n, c * d, h, w]), MaxPoolOptions::new([2, 2]));
+    let (h, w) = (h / 2, w / 2);
+    let pooled = max_pool2d(plane.reshape([n, c, d, h * w]), MaxPoolOptions::new([2, 1]));
+    as_rank(pooled.reshape([n, c, d / 2, h, w]))
+}
+
+/// Repeats every element twice along each spatial axis.
+pub fn upsample<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let nearest = |scale: [f32; 2]| {
+        let mut options = InterpolateOptions::new(InterpolateMode::Nearest);
+        options.scale_factor = Some(scale);
+        options
+    };
+    if D == 4 {
+        return as_rank(interpolate(as_rank(x), nearest([2.0, 2.0])));
+    }
+    let [n, c, d, h, w] = as_rank::<D, 5>(x.clone()).dims();
+    let plane = interpolate(x.reshape([n, c * d, h, w]), nearest([2.0, 2.0]));
+    let volume = interpolate(plane.reshape([n, c, d, 4 * h * w]), nearest([2.0, 1.0]));
+    as_rank(volume.reshape([n, c, 2 * d, 2 * h, 2 * w]))
+}
+
+/// Moves blocks of 2 per axis from the channels into space (sub-pixel convolution, Shi et al. 2016):
+/// `[N, K * 2^axes, ...]` to `[N, K, 2 * ...]`.
+pub fn depth_to_space<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if D == 4 {
+        let [n, c, h, w] = as_rank::<D, 4>(x.clone()).dims();
+        let blocks = x.reshape([n, c / 4, 2, 2, h, w]).permute([0, 1, 4, 2, 5, 3]);
+        return as_rank(blocks.reshape([n, c / 4, 2 * h, 2 * w]));
+    }
+    let [n, c, d, h, w] = as_rank::<D, 5>(x.clone()).dims();
+    let blocks = x.reshape([n, c / 8, 2, 2, 2, d, h, w]).permute([0, 1, 5, 2, 6, 3, 7, 4]);
+    as_rank(blocks.reshape([n, c / 8, 2 * d, 2 * h, 2 * w]))
+}
+
+/// Group normalisation (Wu and He 2018), with SiLU after it where asked.
+#[derive(Module, Debug)]
+pub struct GroupNorm {
+    gamma: Param<Tensor<1>>,
+    beta: Param<Tensor<1>>,
+    #[module(skip)]
+    groups: usize,
+}
+
+/// Keras' default, which the published weights assume.
+const EPSILON: f64 = 1e-3;
+
+impl GroupNorm {
+    /// `channels` channels in `groups` groups.
+    pub fn new(groups: usize, channels: usize, device: &Device) -> Self {
+        Self {
+            gamma: Initializer::Ones.init([channels], device),
+            beta: Initializer::Zeros.init([channels], device),
+            groups,
+        }
+    }
+
+    /// Normalises `[N, C, ...]`.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.run(x, false)
+    }
+
+    /// Normalises `[N, C, ...]`, then SiLU.
+    pub fn forward_silu<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.run(x, true)
+    }
+
+    fn run<const D: usize>(&self, x: Tensor<D>, activate: bool) -> Tensor<D> {
+        let (gamma, beta) = (self.gamma.val(), self.beta.val());
+        cpu::group_norm(&x, &gamma, &beta, self.groups, EPSILON, activate).unwrap_or_else(|| {
+            let y = self.stock(x, gamma, beta);
+            if activate { silu(y) } else { y }
+        })
+    }
+
+    fn stock<const D: usize>(&self, x: Tensor<D>, gamma: Tensor<1>, beta: Tensor<1>) -> Tensor<D> {
+        let dims = x.dims();
+        let (n, channels) = (dims[0], dims[1]);
+        let len = dims[2..].iter().product::<usize>();
+        let x = x.reshape([n, self.groups, channels / self.groups * len]);
+        let centred = x.clone() - x.mean_dim(2);
+        let variance = (centred.clone() * centred.clone()).mean_dim(2);
+        let normalised = centred / (variance + EPSILON).sqrt();
+        let mut per_channel = [1; D];
+        per_channel[1] = channels;
+        normalised.reshape(dims) * gamma.reshape(per_channel) + beta.reshape(per_channel)
+    }
+}
+
+/// (x - mean) / sqrt(variance + epsilon) over everything but the batch: what makes a latent fit the noise that is added to it.
+pub fn standardise<const D: usize>(x: Tensor<D>, epsilon: f64) -> Tensor<D> {
+    let dims = x.dims();
+    let x = x.flatten::<2>(1, D as i64 - 1);
+    let centred = x.clone() - x.mean_dim(1);
+    let variance = (centred.clone() * centred.clone()).mean_dim(1);
+    (centred / (variance + epsilon).sqrt()).reshape(dims)
+}
+
+/// Batch normalisation with Keras' epsilon and momentum.
+pub fn batch_norm(channels: usize, device: &Device) -> BatchNorm {
+    BatchNormConfig::new(channels).with_epsilon(EPSILON).with_momentum(0.01).init(device)
+}
+
+/// Residual block of the published encoders and decoder: conv3-BN-SiLU-conv3-BN-dropout, plus 1x1-conv-BN shortcut,
+/// then SiLU.
+#[derive(Module, Debug)]
+pub struct PublishedBlock<const D: usize> {
+    conv1: Conv<D>,
+    norm1: BatchNorm,
+    conv2: Conv<D>,
+    norm2: BatchNorm,
+    shortcut: Conv<D>,
+    shortcut_norm: BatchNorm,
+    dropout: burn::nn::Dropout,
+}
+
+impl<const D: usize> PublishedBlock<D> {
+    /// From `c_in` to `c_out` channels.
+    pub fn new(c_in: usize, c_out: usize, device: &Device) -> Self {
+        Self {
+            conv1: Conv::new(c_in, c_out, 3, device),
+            norm1: batch_norm(c_out, device),
+            conv2: Conv::new(c_out, c_out, 3, device),
+            norm2: batch_norm(c_out, device),
+            shortcut: Conv::new(c_in, c_out, 1, device),
+            shortcut_norm: batch_norm(c_out, device),
+            dropout: burn::nn::DropoutConfig::new(0.2).init(),
+        }
+    }
+
+    /// `[N, C_in, ...]` to `[N, C_out, ...]`.
+    pub fn forward(&self, x: Tensor<D>) -> Tensor<D> {
+        let y = silu(self.norm1.forward(self.conv1.forward(x.clone())));
+        let y = self.dropout.forward(self.norm2.forward(self.conv2.forward(y)));
+        silu(y + self.shortcut_norm.forward(self.shortcut.forward(x)))
+    }
+}
+
+/// Residual block with the normalisation in front: GN-SiLU-conv3, + Dense(SiLU(time)), GN-SiLU-conv3, plus a shortcut
+/// that is a 1x1 convolution where the width changes.
+#[derive(Module, Debug)]
+pub struct ResidualBlock<const D: usize> {
+    norm1: GroupNorm,
+    conv1: Conv<D>,
+    time: Option<Linear>,
+    norm2: GroupNorm,
+    conv2: Conv<D>,
+    shortcut: Option<Conv<D>>,
+}
+
+impl<const D: usize> ResidualBlock<D> {
+    /// From `c_in` to `c_out` channels, normalised in `groups` groups before each of the two convolutions.
+    pub fn new(c_in: usize, c_out: usize, groups: [usize; 2], device: &Device) -> Self {
+        Self {
+            norm1: GroupNorm::new(groups[0], c_in, device),
+            conv1: Conv::new(c_in, c_out, 3, device),
+            time: None,
+            norm2: GroupNorm::new(groups[1], c_out, device),
+            conv2: Conv::new(c_out, c_out, 3, device),
+            shortcut: (c_in != c_out).then(|| Conv::new(c_in, c_out, 1, device)),
+        }
+    }
+
+    /// The same block with a timestep embedding of `width` numbers as a second input.
+    pub fn with_time(mut self, c_out: usize, width: usize, device: &Device) -> Self {
+        self.time = Some(LinearConfig::new(width, c_out).init(device));
+        self
+    }
+
+    /// `[N, C_in, ...]` to `[N, C_out, ...]`; `time` `[N, width]` where the block was built for one.
+    pub fn forward(&self, x: Tensor<D>, time: Option<&Tensor<2>>) -> Tensor<D> {
+        let mut y = self.conv1.forward(self.norm1.forward_silu(x.clone()));
+        if let (Some(dense), Some(time)) = (&self.time, time) {
+            let shift = dense.forward(silu(time.clone()));
+            let mut shape = [1; D];
+            shape[..2].copy_from_slice(&shift.dims());
+            y = y + shift.reshape(shape);
+        }
+        let y = self.conv2.forward(self.norm2.forward_silu(y));
+        match &self.shortcut {
+            Some(shortcut) => y + shortcut.forward(x),
+            None => y + x,
+        }
+    }
+}
+
+/// Self-attention over all positions.
+#[derive(Module, Debug)]
+pub struct Attention {
+    norm: GroupNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    #[module(skip)]
+    heads: usize,
+    #[module(skip)]
+    residual: Residual,
+}
+
+/// What an attention block adds its result to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Residual {
+    /// The block's input.
+    Input,
+    /// The normalised input, as the published single-head blocks do.
+    Normalised,
+}
+
+impl Attention {
+    /// `heads` heads that share `channels`, behind a group normalisation in `groups` groups.
+    pub fn new(channels: usize, heads: usize, groups: usize, residual: Residual, device: &Device) -> Self {
+        let linear = || LinearConfig::new(channels, channels).init(device);
+        Self {
+            norm: GroupNorm::new(groups, channels, device),
+            query: linear(),
+            key: linear(),
+            value: linear(),
+            output: linear(),
+            heads,
+            residual,
+        }
+    }
+
+    /// `[N, C, ...]` to the same shape.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let dims = x.dims();
+        let (n, channels) = (dims[0], dims[1]);
+        let len = dims[2..].iter().product::<usize>();
+        let width = channels / self.heads;
+        let normalised = self.norm.forward(x.clone());
+        let tokens = normalised.clone().reshape([n, channels, len]).swap_dims(1, 2);
+        let split = |layer: &Linear| {
+            layer.forward(tokens.clone()).reshape([n, len, self.heads, width]).swap_dims(1, 2)
+        };
+        let scale = 1.0 / (width as f64).sqrt();
+        let scores = split(&self.query).matmul(split(&self.key).swap_dims(2, 3)).mul_scalar(scale);
+        let mixed = softmax(scores, 3).matmul(split(&self.value));
+        let mixed = self.output.forward(mixed.swap_dims(1, 2).reshape([n, len, channels]));
+        let mixed = mixed.swap_dims(1, 2).reshape(dims);
+        match self.residual {
+            Residual::Input => x + mixed,
+            Residual::Normalised => normalised + mixed,
+        }
+    }
+}

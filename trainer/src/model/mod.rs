@@ -1,0 +1,200 @@
+//! The four networks, one file each, generic over the tensor rank `D` (4: 2-D images, 5: 3-D) and built from one
+//! [`NetworkConfig`].
+
+mod denoiser;
+mod encoder;
+mod image_encoder;
+mod label_decoder;
+mod label_encoder;
+pub mod layers;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use ldseg::{Error, ErrorKind, Result};
+
+pub use denoiser::Denoiser;
+pub use image_encoder::ImageEncoder;
+pub use label_decoder::LabelDecoder;
+pub use label_encoder::LabelEncoder;
+
+/// Which family of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    /// Group normalisation in front, no layer that pins the input size, attention on the coarsest level at most.
+    Compact,
+    /// Exactly the layers of the published release; widths and sizes are theirs too.
+    Reference,
+}
+
+/// Everything that shapes the four networks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// Which family of layers.
+    pub preset: Preset,
+    /// Size of the input along each spatial axis, slowest first; a multiple of `downsampling`.
+    pub input_size: Vec<usize>,
+    /// Image channels.
+    pub channels: usize,
+    /// Number of classes, background included.
+    pub classes: usize,
+    /// Input size over latent size, 8 or 16.
+    pub downsampling: usize,
+    /// Channels of the label latent z.
+    pub latent_channels: usize,
+    /// Channels of the image embedding z_i.
+    pub embedding_channels: usize,
+    /// Widths of the image encoder and label decoder, one per level, from half the input size down to the latent's.
+    pub widths: Vec<usize>,
+    /// Widths of the label encoder, whose input is far simpler; `reference` has one level more, at the input size.
+    pub label_widths: Vec<usize>,
+    /// Widths of the denoiser, one per level, from the latent's size downwards.
+    pub denoiser_widths: Vec<usize>,
+    /// Residual blocks on each level of the denoiser.
+    pub denoiser_blocks: usize,
+    /// For each level of the denoiser, whether attention follows its blocks.
+    pub denoiser_attention: Vec<bool>,
+    /// Channels that share a mean and variance in group normalisation, at most.
+    pub group_size: usize,
+}
+
+impl NetworkConfig {
+    /// The default for new work.
+    pub fn compact(input_size: Vec<usize>, channels: usize, classes: usize) -> Self {
+        Self {
+            preset: Preset::Compact,
+            input_size,
+            channels,
+            classes,
+            downsampling: 8,
+            latent_channels: 8,
+            embedding_channels: 48,
+            widths: vec![24, 48, 96],
+            label_widths: vec![16, 32, 64],
+            denoiser_widths: vec![48, 64],
+            denoiser_blocks: 1,
+            denoiser_attention: vec![false, true],
+            group_size: 8,
+        }
+    }
+
+    /// The published networks.
+    pub fn reference(input_size: Vec<usize>, channels: usize, classes: usize) -> Self {
+        Self {
+            preset: Preset::Reference,
+            input_size,
+            channels,
+            classes,
+            downsampling: 16,
+            latent_channels: 1,
+            embedding_channels: 1,
+            widths: vec![32, 64, 64, 32],
+            label_widths: vec![16, 32, 64, 64, 32],
+            denoiser_widths: vec![16, 32, 64],
+            denoiser_blocks: 2,
+            denoiser_attention: vec![false, true, true],
+            group_size: 1,
+        }
+    }
+
+    /// 2 or 3.
+    pub fn spatial_axes(&self) -> usize {
+        self.input_size.len()
+    }
+
+    /// Latent size along each spatial axis.
+    pub fn latent_size(&self) -> Vec<usize> {
+        self.input_size.iter().map(|n| n / self.downsampling).collect()
+    }
+
+    /// Shape of z without the batch axis.
+    pub fn latent_shape(&self) -> Vec<usize> {
+        [vec![self.latent_channels], self.latent_size()].concat()
+    }
+
+    /// Shape of z_i without the batch axis.
+    pub fn embedding_shape(&self) -> Vec<usize> {
+        [vec![self.embedding_channels], self.latent_size()].concat()
+    }
+
+    /// Groups that `channels` channels are normalised in.
+    fn groups(&self, channels: usize) -> usize {
+        (1..=channels).rev().find(|g| channels % g == 0 && channels / g >= self.group_size).unwrap_or(1)
+    }
+
+    /// Checks that the networks can be built.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Setting`], naming the setting and what was expected.
+    pub fn validate(&self) -> Result<()> {
+        let fail = |message: String| Err(Error::new(ErrorKind::Setting, format!("network: {message}")));
+        if !matches!(self.input_size.len(), 2 | 3) {
+            return fail(format!("input_size is {:?}, expected 2 or 3 numbers", self.input_size));
+        }
+        if !matches!(self.downsampling, 8 | 16) {
+            return fail(format!("downsampling is {}, expected 8 or 16", self.downsampling));
+        }
+        if 1 << self.widths.len() != self.downsampling {
+            return fail(format!(
+                "widths has {} levels, expected {} for downsampling {}",
+                self.widths.len(),
+                self.downsampling.ilog2(),
+                self.downsampling
+            ));
+        }
+        let label_levels = self.widths.len() + usize::from(self.preset == Preset::Reference);
+        if self.label_widths.len() != label_levels {
+            return fail(format!("label_widths has {} levels, expected {label_levels}", self.label_widths.len()));
+        }
+        let coarsest = 1 << (self.denoiser_widths.len().max(1) - 1);
+        if let Some(n) = self.input_size.iter().find(|n| **n == 0 || *n % (self.downsampling * coarsest) != 0) {
+            return fail(format!(
+                "input_size holds {n}, expected a multiple of {} (downsampling times the denoiser's coarsest level)",
+                self.downsampling * coarsest
+            ));
+        }
+        if self.denoiser_widths.is_empty() || self.denoiser_attention.len() != self.denoiser_widths.len() {
+            return fail("denoiser_widths and denoiser_attention need one entry per level".into());
+        }
+        let counts = [self.latent_channels, self.embedding_channels, self.denoiser_blocks, self.group_size];
+        let widths = [&self.widths, &self.label_widths, &self.denoiser_widths];
+        if counts.contains(&0) || widths.iter().any(|widths| widths.contains(&0)) {
+            return fail("channels, widths, blocks and group_size must be positive".into());
+        }
+        if !matches!(self.channels, 1 | 3) {
+            return fail(format!("channels is {}, expected 1 or 3", self.channels));
+        }
+        if !(2..=256).contains(&self.classes) {
+            return fail(format!("classes is {}, expected 2 to 256", self.classes));
+        }
+        Ok(())
+    }
+}
+
+/// The four networks of one model.
+#[derive(Module, Debug)]
+pub struct Networks<const D: usize> {
+    /// y to z_l0.
+    pub label_encoder: LabelEncoder<D>,
+    /// X to z_i.
+    pub image_encoder: ImageEncoder<D>,
+    /// z_t, z_i and t to the prediction.
+    pub denoiser: Denoiser<D>,
+    /// z to class logits.
+    pub label_decoder: LabelDecoder<D>,
+}
+
+impl<const D: usize> Networks<D> {
+    /// Freshly initialised networks; `device.seed` beforehand makes them reproducible.
+    pub fn new(config: &NetworkConfig, device: &Device) -> Self {
+        Self {
+            label_encoder: LabelEncoder::new(config, device),
+            image_encoder: ImageEncoder::new(config, device),
+            denoiser: Denoiser::new(config, device),
+            label_decoder: LabelDecoder::new(config, device),
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! The recipe: everything that decides a training run, as YAML. Unknown keys are errors.
+
+use std::fs;
+use std::path::Path;
+
+use ldseg::bundle::Class;
+use ldseg::diffusion::{LatentStandardisation, Prediction, Sampler, ScheduleKind};
+use ldseg::preprocess::{Normalisation, Resampling, SpacingPolicy};
+use ldseg::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+use yaml_serde::Value;
+
+use crate::data::{Augmentation, Spec, Validation};
+use crate::model::{NetworkConfig, Preset};
+
+/// A whole recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Name of the model, e.g. `echo`.
+    pub name: String,
+    /// Seed of split, initialisation and training.
+    #[serde(default)]
+    pub seed: u64,
+    /// What the model card says about the data.
+    pub data: DataCard,
+    /// Classes in index order; the first is background.
+    pub classes: Vec<ClassRecipe>,
+    /// The networks.
+    pub network: NetworkRecipe,
+    /// From file to network input.
+    #[serde(default)]
+    pub preprocessing: Preprocessing,
+    /// The diffusion process.
+    #[serde(default)]
+    pub diffusion: Diffusion,
+    /// Which patients are kept for validation.
+    pub validation: Validation,
+    /// Optimisation.
+    #[serde(default)]
+    pub training: Training,
+    /// Augmentation.
+    #[serde(default)]
+    pub augmentation: Augmentation,
+}
+
+/// What the model card says about the data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataCard {
+    /// The data set, with its citation.
+    pub source: String,
+    /// Its licence, which the weights carry too.
+    pub licence: String,
+    /// What the model is meant for, and what not.
+    pub intended_use: String,
+}
+
+/// A class and the values that stand for it in label files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassRecipe {
+    /// Its name.
+    pub name: String,
+    /// Overlay colour, 8-bit RGB.
+    pub colour: [u8; 3],
+    /// Stored values, e.g. `[255]`.
+    pub values: Vec<u8>,
+}
+
+/// The preset and what departs from it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkRecipe {
+    /// Which family of layers.
+    pub preset: Preset,
+    /// Size of the input along each spatial axis, slowest first.
+    pub input_size: Vec<usize>,
+    /// Image channels, 1 or 3.
+    pub channels: usize,
+    /// See [`NetworkConfig::downsampling`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downsampling: Option<usize>,
+    /// See [`NetworkConfig::latent_channels`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent_channels: Option<usize>,
+    /// See [`NetworkConfig::embedding_channels`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_channels: Option<usize>,
+    /// See [`NetworkConfig::widths`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub widths: Option<Vec<usize>>,
+    /// See [`NetworkConfig::label_widths`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_widths: Option<Vec<usize>>,
+    /// See [`NetworkConfig::denoiser_widths`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denoiser_widths: Option<Vec<usize>>,
+    /// See [`NetworkConfig::denoiser_blocks`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denoiser_blocks: Option<usize>,
+    /// See [`NetworkConfig::denoiser_attention`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denoiser_attention: Option<Vec<bool>>,
+    /// See [`NetworkConfig::group_size`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_size: Option<usize>,
+}
+
+/// From file to network input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Preprocessing {
+    /// Intensity normalisation, per image.
+    pub normalisation: Normalisation,
+    /// Resampling onto the network's grid.
+    pub resampling: Resampling,
+    /// How voxel spacing is honoured.
+    pub spacing: SpacingPolicy,
+}
+
+impl Default for Preprocessing {
+    fn default() -> Self {
+        Self { normalisation: Normalisation::MinMax, resampling: Resampling::Linear, spacing: SpacingPolicy::Stretch }
+    }
+}
+
+/// The diffusion process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Diffusion {
+    /// T.
+    pub timesteps: usize,
+    /// Noise schedule.
+    pub schedule: ScheduleKind,
+    /// What the denoiser predicts.
+    pub prediction: Prediction,
+    /// Where latents are standardised.
+    pub latent_standardisation: LatentStandardisation,
+    /// Sampler for validation, and the bundle's default.
+    pub sampler: Sampler,
+    /// Its steps.
+    pub steps: usize,
+}
+
+impl Default for Diffusion {
+    fn default() -> Self {
+        Self {
+            timesteps: 1000,
+            schedule: ScheduleKind::Cosine,
+            prediction: Prediction::X0,
+            latent_standardisation: LatentStandardisation::None,
+            sampler: Sampler::Ddim,
+            steps: 4,
+        }
+    }
+}
+
+/// Adam with or without decoupled weight decay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Optimiser {
+    /// Adam (Kingma and Ba 2015); `weight_decay` is not used.
+    Adam,
+    /// AdamW (Loshchilov and Hutter 2019).
+    AdamW,
+}
+
+/// Optimisation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Training {
+    /// Passes over the training cases.
+    pub epochs: usize,
+    /// Times that each case is seen in one epoch, each time augmented anew: for data sets of few cases.
+    pub repeats: usize,
+    /// Samples per step.
+    pub batch_size: usize,
+    /// Adam or AdamW.
+    pub optimiser: Optimiser,
+    /// Greatest learning rate, reached after the warm-up; it then falls along a cosine to a hundredth.
+    pub learning_rate: f64,
+    /// Steps over which the learning rate rises linearly from 0.
+    pub warmup_steps: usize,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Greatest norm of the gradient over all parameters; a larger one is scaled down.
+    pub gradient_clip: f64,
+    /// Decay of the exponential moving average of all four networks, which is what is validated and exported.
+    pub ema_decay: f64,
+    /// Weights of the loss terms.
+    pub loss: LossWeights,
+    /// Epochs between validations; the last epoch is always validated.
+    pub validate_every: usize,
+    /// Minutes between checkpoints within an epoch; one is written after every epoch anyway.
+    pub checkpoint_minutes: f64,
+}
+
+impl Default for Training {
+    fn default() -> Self {
+        Self {
+            epochs: 30,
+            repeats: 1,
+            batch_size: 8,
+            optimiser: Optimiser::AdamW,
+            learning_rate: 1e-3,
+            warmup_steps: 200,
+            weight_decay: 1e-4,
+            gradient_clip: 1.0,
+            ema_decay: 0.999,
+            loss: LossWeights::default(),
+            validate_every: 1,
+            checkpoint_minutes: 5.0,
+        }
+    }
+}
+
+/// Weights of the loss terms.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LossWeights {
+    /// Cross-entropy of the decoded labels.
+    pub cross_entropy: f64,
+    /// 1 - soft Dice of the decoded labels, over all classes.
+    pub dice: f64,
+    /// Mean squared error of the denoiser's prediction.
+    pub diffusion: f64,
+    /// Part of the batch whose clean latent is decoded too, under the same cross-entropy and Dice: it keeps the label
+    /// encoder and decoder an autoencoder.
+    pub autoencoder: f64,
+}
+
+impl Default for LossWeights {
+    fn default() -> Self {
+        Self { cross_entropy: 1.0, dice: 2.0, diffusion: 1.0, autoencoder: 0.25 }
+    }
+}
+
+impl Recipe {
+    /// Reads a recipe, changes it by `key=value` settings (`training.epochs=5`; values are YAML) and checks it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the file can't be read, [`ErrorKind::Setting`] for anything that a recipe may not hold.
+    pub fn load(path: &Path, settings: &[String]) -> Result<Self> {
+        let text = fs::read_to_string(path)
+            .map_err(|e| Error::with_source(ErrorKind::Io, "the recipe cannot be read", e).in_file(path))?;
+        let mut value: Value = yaml_serde::from_str(&text)
+            .map_err(|e| Error::with_source(ErrorKind::Setting, "the recipe is not YAML", e).in_file(path))?;
+        for setting in settings {
+            apply(&mut value, setting)?;
+        }
+        let recipe: Self = yaml_serde::from_value(value)
+            .map_err(|e| Error::with_source(ErrorKind::Setting, "not a valid recipe", e).in_file(path))?;
+        recipe.validate().map_err(|e| e.in_file(path))?;
+        Ok(recipe)
+    }
+
+    /// The recipe as YAML.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Setting`] if it cannot be written.
+    pub fn to_yaml(&self) -> Result<String> {
+        yaml_serde::to_string(self)
+            .map_err(|e| Error::with_source(ErrorKind::Setting, "the recipe cannot be written as YAML", e))
+    }
+
+    /// The four networks' configuration: the preset's, with what the recipe changes.
+    pub fn network(&self) -> NetworkConfig {
+        let r = &self.network;
+        let make = match r.preset {
+            Preset::Compact => NetworkConfig::compact,
+            Preset::Reference => NetworkConfig::reference,
+        };
+        let preset = make(r.input_size.clone(), r.channels, self.classes.len());
+        NetworkConfig {
+            downsampling: r.downsampling.unwrap_or(preset.downsampling),
+            latent_channels: r.latent_channels.unwrap_or(preset.latent_channels),
+            embedding_channels: r.embedding_channels.unwrap_or(preset.embedding_channels),
+            widths: r.widths.clone().unwrap_or(preset.widths),
+            label_widths: r.label_widths.clone().unwrap_or(preset.label_widths),
+            denoiser_widths: r.denoiser_widths.clone().unwrap_or(preset.denoiser_widths),
+            denoiser_blocks: r.denoiser_blocks.unwrap_or(preset.denoiser_blocks),
+            denoiser_attention: r.denoiser_attention.clone().unwrap_or(preset.denoiser_attention),
+            group_size: r.group_size.unwrap_or(preset.group_size),
+            ..preset
+        }
+    }
+
+    /// How cases are loaded.
+    pub fn spec(&self) -> Spec {
+        Spec {
+            channels: self.network.channels,
+            size: self.network.input_size.clone(),
+            resampling: self.preprocessing.resampling,
+            class_values: self.classes.iter().map(|class| class.values.clone()).collect(),
+        }
+    }
+
+    /// The classes as a manifest holds them.
+    pub fn manifest_classes(&self) -> Vec<Class> {
+        self.classes.iter().map(|class| Class { name: class.name.clone(), colour: class.colour }).collect()
+    }
+
+    fn validate(&self) -> Result<()> {
+        let fail = |message: String| Err(Error::new(ErrorKind::Setting, message));
+        self.network().validate()?;
+        self.augmentation.validate(self.network.input_size.len())?;
+        let t = &self.training;
+        for (key, value) in [
+            ("epochs", t.epochs),
+            ("repeats", t.repeats),
+            ("batch_size", t.batch_size),
+            ("validate_every", t.validate_every),
+        ] {
+            if value == 0 {
+                return fail(format!("training.{key} is 0, expected 1 or more"));
+            }
+        }
+        let positive = |value: f64| value.is_finite() && value > 0.0;
+        if !positive(t.learning_rate) || !positive(t.gradient_clip) || !positive(t.checkpoint_minutes) {
+            return fail("training: learning_rate, gradient_clip and checkpoint_minutes must be positive".into());
+        }
+        if !(0.0..1.0).contains(&t.ema_decay) {
+            return fail(format!("training.ema_decay is {}, expected 0 to below 1", t.ema_decay));
+        }
+        let weights = [t.loss.cross_entropy, t.loss.dice, t.loss.diffusion, t.weight_decay];
+        if weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0) {
+            return fail("training: loss weights and weight_decay must not be negative".into());
+        }
+        if !(0.0..=1.0).contains(&t.loss.autoencoder) {
+            return fail(format!("training.loss.autoencoder is {}, expected 0 to 1", t.loss.autoencoder));
+        }
+        let d = &self.diffusion;
+        if d.timesteps < 2 || d.steps == 0 || d.steps >= d.timesteps {
+            return fail(format!(
+                "diffusion: timesteps {} and steps {}, expected 2 or more and 1 to timesteps - 1",
+                d.timesteps, d.steps
+            ));
+        }
+        if d.sampler == Sampler::Direct && d.steps != 1 {
+            return fail(format!("diffusion: sampler direct takes exactly 1 step, found {}", d.steps));
+        }
+        Ok(())
+    }
+}
+
+/// Sets one dotted key, `a.b=value`; the value is YAML.
+fn apply(recipe: &mut Value, setting: &str) -> Result<()> {
+    let wrong = || Error::new(ErrorKind::Setting, format!("--set {setting}: expected KEY=VALUE"));
+    let (key, text) = setting.split_once('=').ok_or_else(wrong)?;
+    let value: Value = yaml_serde::from_str(text)
+        .map_err(|e| Error::with_source(ErrorKind::Setting, format!("--set {setting}: the value is not YAML"), e))?;
+    let mut target = recipe;
+    for part in key.split('.') {
+        let Value::Mapping(mapping) = target else { return Err(wrong()) };
+        target = mapping
+            .entry(Value::String(part.into()))
+            .or_insert_with(|| Value::Mapping(Default::default()));
+    }
+    *target = value;
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! Batches, prepared ahead of the training loop on a thread of their own.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+
+use ldseg::Tensor;
+use ldseg::preprocess::Normalisation;
+use ndarray::{Axis, IxDyn};
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::data::{Augmentation, Dataset, Sample, augment};
+
+/// Batches that wait for the training loop at most.
+const AHEAD: usize = 3;
+
+/// Everything that one step needs. All of it follows from (seed, step) alone, so a resumed run sees the same batches.
+pub struct Batch {
+    /// `[N, C, ...]`, normalised.
+    pub image: Tensor,
+    /// `[N, 1, ...]`, class indices.
+    pub labels: Tensor,
+    /// `[N, K, ...]`, 1 where the class is.
+    pub one_hot: Tensor,
+    /// One timestep per sample.
+    pub timesteps: Vec<usize>,
+    /// Noise of the latent's shape, `[N, ...]`.
+    pub eps: Tensor,
+}
+
+/// What batches are made from.
+#[derive(Clone)]
+pub struct LoaderSpec {
+    /// The training cases.
+    pub dataset: Arc<Dataset>,
+    /// How they are changed.
+    pub augmentation: Augmentation,
+    /// How they are normalised then.
+    pub normalisation: Normalisation,
+    /// Number of classes.
+    pub classes: usize,
+    /// Latent shape without the batch axis.
+    pub latent_shape: Vec<usize>,
+    /// T.
+    pub timesteps: usize,
+    /// Samples per batch.
+    pub batch_size: usize,
+    /// Times that each case is seen in one epoch.
+    pub repeats: usize,
+    /// Seed of everything.
+    pub seed: u64,
+}
+
+/// Streams of the generator for one seed: the order of an epoch, a sample's augmentation, its timestep and noise.
+const ORDER: u64 = 0;
+const AUGMENTATION: u64 = 1;
+const DIFFUSION: u64 = 2;
+
+fn generator(seed: u64, purpose: u64, index: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(index * 3 + purpose);
+    rng
+}
+
+impl LoaderSpec {
+    /// Steps of one epoch. A last batch that would not be full is left out, unless it is the only one.
+    pub fn steps_per_epoch(&self) -> usize {
+        (self.dataset.samples.len() * self.repeats / self.batch_size).max(1)
+    }
+
+    /// The batches from `first_step` up to `last_step`, in order.
+    pub fn start(self, first_step: usize, last_step: usize) -> Receiver<Batch> {
+        let (sender, receiver) = sync_channel(AHEAD);
+        thread::spawn(move || {
+            for step in first_step..last_step {
+                // The training loop has gone: nobody waits for more.
+                if sender.send(self.batch(step)).is_err() {
+                    return;
+                }
+            }
+        });
+        receiver
+    }
+
+    /// The batch of one step.
+    pub fn batch(&self, step: usize) -> Batch {
+        let (epoch, place) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
+        let cases = self.dataset.samples.len();
+        let mut order: Vec<usize> = (0..cases * self.repeats).map(|index| index % cases).collect();
+        order.shuffle(&mut generator(self.seed, ORDER, epoch as u64));
+        let first = place * self.batch_size;
+        let chosen = &order[first..(first + self.batch_size).min(order.len())];
+        let mut timesteps = Vec::new();
+        let mut noise = Vec::new();
+        let samples: Vec<Sample> = chosen
+            .iter()
+            .enumerate()
+            .map(|(index, case)| {
+                let index = (step * self.batch_size + index) as u64;
+                let mut rng = generator(self.seed, DIFFUSION, index);
+                timesteps.push(rng.random_range(0..self.timesteps));
+                noise.extend((0..self.latent_shape.iter().product()).map(|_| -> f32 { StandardNormal.sample(&mut rng) }));
+                let mut rng = generator(self.seed, AUGMENTATION, index);
+                augment(&self.dataset.samples[*case], &self.augmentation, self.normalisation, &mut rng)
+            })
+            .collect();
+        self.assemble(&samples, timesteps, noise)
+    }
+
+    fn assemble(&self, samples: &[Sample], timesteps: Vec<usize>, noise: Vec<f32>) -> Batch {
+        let shape = samples[0].labels.shape();
+        let batched = |channels: usize| IxDyn(&[&[samples.len(), channels], shape].concat());
+        let channels = samples[0].image.shape()[0];
+        let mut image = Tensor::zeros(batched(channels));
+        let mut labels = Tensor::zeros(batched(1));
+        let mut one_hot = Tensor::zeros(batched(self.classes));
+        for (index, sample) in samples.iter().enumerate() {
+            image.index_axis_mut(Axis(0), index).assign(&sample.image);
+            labels.index_axis_mut(Axis(0), index).index_axis_mut(Axis(0), 0).assign(&sample.labels.mapv(f32::from));
+            for class in 0..self.classes {
+                let is_class = sample.labels.mapv(|label| f32::from(u8::from(usize::from(label) == class)));
+                one_hot.index_axis_mut(Axis(0), index).index_axis_mut(Axis(0), class).assign(&is_class);
+            }
+        }
+        let latent = IxDyn(&[&[samples.len()], &self.latent_shape[..]].concat());
+        let mut eps = Tensor::zeros(latent);
+        eps.iter_mut().zip(noise).for_each(|(value, noise)| *value = noise);
+        Batch { image, labels, one_hot, timesteps, eps }
+    }
+}

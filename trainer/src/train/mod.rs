@@ -1,0 +1,278 @@
+//! The training loop.
+
+pub mod checkpoint;
+mod loader;
+mod loss;
+mod progress;
+mod validate;
+mod weights;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use burn::module::Module;
+use burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::tensor::Device;
+use ldseg::bundle::Manifest;
+use ldseg::diffusion::Schedule;
+use ldseg::{Error, ErrorKind, Result};
+
+use crate::data::{Dataset, Split, discover, split};
+use crate::export;
+use crate::model::Networks;
+use crate::recipe::{Optimiser, Recipe};
+use checkpoint::{Checkpoints, State, Which, load_networks, write_atomically};
+use loader::{Batch, LoaderSpec};
+use progress::Progress;
+
+pub use validate::dice;
+
+/// File of a run folder that holds the resolved recipe.
+pub const RECIPE_FILE: &str = "recipe.yaml";
+/// File of a run folder that lists the patients of each side of the split.
+pub const SPLIT_FILE: &str = "split.yaml";
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All epochs are done.
+    Finished,
+    /// It was asked to stop, and a checkpoint was written.
+    Stopped,
+}
+
+/// Trains as `recipe` says on the cases in `data`, into the run folder `run`.
+///
+/// With `resume` the run goes on from its last checkpoint and does what the unbroken run would have done. `stop` is
+/// looked at after every step.
+///
+/// # Errors
+/// [`ErrorKind::Setting`] if the folder holds a run already and `resume` is not set, or one of another recipe; those of
+/// loading the data; [`ErrorKind::Io`] if the run folder cannot be written; [`ErrorKind::Engine`] if the loss is no
+/// longer finite.
+pub fn fit(recipe: &Recipe, data: &Path, run: &Path, resume: bool, device: &Device, stop: &AtomicBool) -> Result<Outcome> {
+    prepare_run(recipe, run, resume)?;
+    let split = split(discover(data)?, &recipe.validation, recipe.seed)?;
+    write_split(&split, run)?;
+    eprintln!("loading {} training and {} validation cases", split.train.len(), split.validation.len());
+    let spec = recipe.spec();
+    let train = Arc::new(Dataset::load(split.train, &spec)?);
+    let validation = Dataset::load(split.validation, &spec)?;
+    match recipe.network.input_size.len() {
+        2 => Trainer::<4>::new(recipe, train, validation, run, device)?.run(stop),
+        _ => Trainer::<5>::new(recipe, train, validation, run, device)?.run(stop),
+    }
+}
+
+fn prepare_run(recipe: &Recipe, run: &Path, resume: bool) -> Result<()> {
+    fs::create_dir_all(run)
+        .map_err(|e| Error::with_source(ErrorKind::Io, "the run folder cannot be created", e).in_file(run))?;
+    let path = run.join(RECIPE_FILE);
+    let yaml = recipe.to_yaml()?;
+    let found = fs::read_to_string(&path).ok();
+    match (found, resume) {
+        (Some(_), false) => {
+            let message = "holds a run already; give --resume to go on with it, or another --output";
+            Err(Error::new(ErrorKind::Setting, message).in_file(run))
+        }
+        (Some(found), true) if found != yaml => {
+            let message = "differs from the recipe and settings given; a run goes on with its own recipe only";
+            Err(Error::new(ErrorKind::Setting, message).in_file(&path))
+        }
+        (Some(_), true) => Ok(()),
+        (None, _) => write_atomically(&path, yaml.as_bytes()),
+    }
+}
+
+fn write_split(split: &Split, run: &Path) -> Result<()> {
+    let mut text = String::new();
+    for (side, cases) in [("train", &split.train), ("validation", &split.validation)] {
+        text += &format!("{side}:\n");
+        let mut patients: Vec<&str> = cases.iter().map(|case| case.patient.as_str()).collect();
+        patients.dedup();
+        for patient in patients {
+            text += &format!("- {}\n", serde_json::to_string(patient).unwrap_or_default());
+        }
+    }
+    write_atomically(&run.join(SPLIT_FILE), text.as_bytes())
+}
+
+struct Trainer<'a, const D: usize> {
+    recipe: &'a Recipe,
+    manifest: Manifest,
+    schedule: Schedule,
+    loader: LoaderSpec,
+    validation: Dataset,
+    networks: Networks<D>,
+    average: Networks<D>,
+    optimiser: ModuleOptimizer,
+    checkpoints: Checkpoints,
+    state: State,
+    progress: Progress,
+    device: &'a Device,
+}
+
+impl<'a, const D: usize> Trainer<'a, D> {
+    fn new(
+        recipe: &'a Recipe,
+        train: Arc<Dataset>,
+        validation: Dataset,
+        run: &Path,
+        device: &'a Device,
+    ) -> Result<Self> {
+        let config = recipe.network();
+        device.seed(recipe.seed);
+        let mut networks = Networks::<D>::new(&config, device);
+        let mut average = networks.valid();
+        let mut optimiser = match recipe.training.optimiser {
+            Optimiser::Adam => AdamConfig::new().init(),
+            Optimiser::AdamW => {
+                AdamWConfig::new().with_weight_decay(recipe.training.weight_decay as f32).init()
+            }
+        };
+        let checkpoints = Checkpoints::open(run)?;
+        let mut state = State::default();
+        if let Some((dir, saved)) = checkpoints.find(Which::Last)? {
+            networks = load_networks(networks.valid(), &dir.join("networks.bpk"))?.train();
+            average = load_networks(average, &dir.join("average.bpk"))?;
+            let path = dir.join("optimiser.bpk");
+            optimiser = optimiser
+                .load(&path)
+                .map_err(|e| Error::with_source(ErrorKind::Format, "not an optimiser's state", e).in_file(&path))?;
+            eprintln!("going on after step {}", saved.step);
+            state = saved;
+        }
+        let loader = LoaderSpec {
+            dataset: train,
+            augmentation: recipe.augmentation.clone(),
+            normalisation: recipe.preprocessing.normalisation,
+            classes: recipe.classes.len(),
+            latent_shape: config.latent_shape(),
+            timesteps: recipe.diffusion.timesteps,
+            batch_size: recipe.training.batch_size,
+            repeats: recipe.training.repeats,
+            seed: recipe.seed,
+        };
+        let (per_epoch, epochs) = (loader.steps_per_epoch(), recipe.training.epochs);
+        let progress = Progress::new(run, recipe, state.step, per_epoch, epochs)?;
+        Ok(Self {
+            manifest: export::manifest(recipe),
+            schedule: Schedule::new(recipe.diffusion.schedule, recipe.diffusion.timesteps)?,
+            recipe,
+            loader,
+            validation,
+            networks,
+            average,
+            optimiser,
+            checkpoints,
+            state,
+            progress,
+            device,
+        })
+    }
+
+    fn run(mut self, stop: &AtomicBool) -> Result<Outcome> {
+        let per_epoch = self.loader.steps_per_epoch();
+        let last = per_epoch * self.recipe.training.epochs;
+        let batches = self.loader.clone().start(self.state.step, last);
+        let every = Duration::from_secs_f64(60.0 * self.recipe.training.checkpoint_minutes);
+        let mut saved = Instant::now();
+        while self.state.step < last {
+            let waiting = Instant::now();
+            let batch = batches
+                .recv()
+                .map_err(|e| Error::with_source(ErrorKind::Engine, "the data loader has stopped", e))?;
+            self.progress.waited(waiting.elapsed());
+            self.step(&batch)?;
+            let epoch_ends = self.state.step % per_epoch == 0;
+            if epoch_ends {
+                self.end_epoch(self.state.step / per_epoch)?;
+                saved = Instant::now();
+            }
+            if stop.load(Ordering::Relaxed) && self.state.step < last {
+                self.save(false)?;
+                return Ok(Outcome::Stopped);
+            }
+            if !epoch_ends && saved.elapsed() >= every {
+                self.save(false)?;
+                saved = Instant::now();
+            }
+        }
+        self.progress.finish();
+        Ok(Outcome::Finished)
+    }
+
+    fn save(&self, best: bool) -> Result<()> {
+        self.checkpoints.save(&self.networks, &self.average, &self.optimiser, &self.state, best)
+    }
+
+    fn step(&mut self, batch: &Batch) -> Result<()> {
+        let training = &self.recipe.training;
+        let step = self.state.step;
+        // Dropout draws from the device's generator: seeded by step, a resumed run draws the same.
+        self.device.seed(self.recipe.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(step as u64));
+        let diffusion = &self.recipe.diffusion;
+        let losses = loss::losses(&self.networks, batch, &self.schedule, diffusion, &training.loss, self.device)?;
+        let mut values = [0.0; 4];
+        values[0] = f64::from(losses.total.clone().into_scalar::<f32>());
+        for (value, term) in values[1..].iter_mut().zip(losses.terms) {
+            *value = f64::from(term.into_scalar::<f32>());
+        }
+        let gradients = GradientsParams::from_grads(losses.total.backward(), &self.networks);
+        let (gradients, norm) = weights::clip(&self.networks, gradients, training.gradient_clip);
+        if !values[0].is_finite() || !norm.is_finite() {
+            let message = format!(
+                "the loss or its gradient is no longer finite at step {step}; the last checkpoint is good: a smaller \
+                 training.learning_rate or training.gradient_clip may help"
+            );
+            return Err(Error::new(ErrorKind::Engine, message));
+        }
+        let rate = self.learning_rate();
+        let networks = self.networks.clone();
+        self.networks = self.optimiser.step(rate, networks, gradients);
+        let average = self.average.clone();
+        self.average = weights::moving_average(average, &self.networks.valid(), training.ema_decay, step);
+        self.state.step += 1;
+        self.state.dice.clear();
+        self.state.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        self.progress.step(values[0], batch.timesteps.len());
+        Ok(())
+    }
+
+    /// Linear warm-up, then half a cosine down to a hundredth of the greatest rate.
+    fn learning_rate(&self) -> f64 {
+        let training = &self.recipe.training;
+        let (step, warmup) = (self.state.step as f64, training.warmup_steps as f64);
+        if step < warmup {
+            return training.learning_rate * (step + 1.0) / warmup;
+        }
+        let total = (self.loader.steps_per_epoch() * training.epochs) as f64;
+        let part = (step - warmup) / (total - warmup).max(1.0);
+        training.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + (std::f64::consts::PI * part).cos()))
+    }
+
+    /// Validates where due, reports, and writes the epoch's checkpoint.
+    fn end_epoch(&mut self, epoch: usize) -> Result<()> {
+        let training = &self.recipe.training;
+        let per_epoch = self.loader.steps_per_epoch() as f64;
+        let losses = std::mem::take(&mut self.state.sums).map(|sum| sum / per_epoch);
+        let rate = self.learning_rate();
+        let mut best = false;
+        if epoch % training.validate_every == 0 || epoch == training.epochs {
+            self.progress.message("validating");
+            let workers = std::thread::available_parallelism().map_or(1, usize::from);
+            let dice = validate::dice(&self.average, &self.manifest, &self.validation, self.device, workers)?;
+            let mean = ldseg::metrics::nanmean(&dice);
+            best = self.state.best.is_none_or(|best| mean > best);
+            if best {
+                self.state.best = Some(mean);
+            }
+            self.state.dice = dice;
+        }
+        self.progress.epoch(epoch, self.state.step, rate, losses, &self.state.dice)?;
+        self.save(best)
+    }
+}
