@@ -12,7 +12,7 @@ warmup_steps=20
 new_patients=4
 
 cd "$(dirname "$0")/.."
-run=runs/quickstart
+out=runs/quickstart
 
 say() {
     printf '\n== %s\n' "$*" >&2
@@ -28,24 +28,24 @@ train=$(grep '/ldseg-train$' <<<"$executables")
 SECONDS=0
 
 say "making $patients synthetic patients to learn from and $new_patients new ones"
-rm -rf "$run"
-"$train" phantom echo --count "$patients" --seed 1 --output "$run/data"
-"$train" phantom echo --count "$new_patients" --seed 2 --output "$run/new"
+rm -rf "$out"
+"$train" phantom echo --count "$patients" --seed 1 --output "$out/data"
+"$train" phantom echo --count "$new_patients" --seed 2 --output "$out/new"
 
 say "training"
-"$train" fit models/recipes/echo.yaml --data "$run/data" --output "$run/run" \
+"$train" fit models/recipes/echo.yaml --data "$out/data" --output "$out/run" \
     --set name=quickstart --set validation="$validation_patients" \
     --set training.epochs="$epochs" --set training.repeats="$repeats" --set training.warmup_steps="$warmup_steps" \
     --set data.source="Synthetic echo images, ldseg-train phantom echo" --set data.licence="none" \
     --set data.intended_use="Trying the software out, on synthetic images only"
 
 say "exporting the bundle"
-"$train" export "$run/run" --output "$run/bundle"
+"$train" export "$out/run" --output "$out/bundle"
 
 say "segmenting the new patients"
 # Only the images: the label maps beside them are called *_gt.png.
-"$ldseg" segment "$run"/new/*_E[DS].png --bundle "$run/bundle" --output "$run/segmentations" --engine tract \
-    --overlay --uncertainty --json >"$run/segmentations.json"
+"$ldseg" segment "$out"/new/*_E[DS].png --bundle "$out/bundle" --output "$out/segmentations" --engine tract \
+    --overlay --uncertainty --json >"$out/segmentations.json"
 
 say "done in $((SECONDS / 60)) min $((SECONDS % 60)) s, building aside; look at"
-printf '%s\n' "$PWD/$run"/segmentations/*_overlay.png
+printf '%s\n' "$PWD/$out"/segmentations/*_overlay.png

@@ -316,7 +316,10 @@ fn timed<T>(total: &mut Duration, f: impl FnOnce() -> T) -> T {
     result
 }
 
-/// The index of the largest value along the first axis; of equals, the lowest. At most 256 classes.
+/// The most probable class of `[K, ...]`: the index of the largest value along the first axis; of equals, the lowest.
+///
+/// # Panics
+/// When there is no class. K is at most 256, as [`Manifest::validate`] makes sure.
 pub fn argmax(probabilities: &Tensor) -> Labels {
     let mut best = probabilities.index_axis(Axis(0), 0).to_owned();
     let mut labels = Labels::zeros(best.raw_dim());

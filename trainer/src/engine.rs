@@ -65,11 +65,9 @@ impl<const D: usize> Network for BurnNetwork<D> {
             (IMAGE_ENCODER, [image]) => self.networks.image_encoder.forward(to_device(image, device)?),
             (LABEL_ENCODER, [labels]) => self.networks.label_encoder.forward(to_device(labels, device)?),
             (LABEL_DECODER, [z]) => self.networks.label_decoder.forward(to_device(z, device)?),
-            (DENOISER, [z_t, z_i, t]) => self.networks.denoiser.forward(
-                to_device(z_t, device)?,
-                to_device(z_i, device)?,
-                to_device(t, device)?,
-            ),
+            (DENOISER, [z_t, z_i, t]) => {
+                self.networks.denoiser.forward(to_device(z_t, device)?, to_device(z_i, device)?, to_device(t, device)?)
+            }
             (name, inputs) => {
                 return Err(Error::new(ErrorKind::Engine, format!("{name} cannot take {} inputs", inputs.len())));
             }

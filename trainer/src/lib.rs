@@ -2,9 +2,9 @@
 
 pub mod cpu;
 pub mod data;
-pub mod model;
 pub mod engine;
 pub mod export;
+pub mod model;
 pub mod phantom;
 pub mod recipe;
 pub mod tfevents;

@@ -353,9 +353,7 @@ fn apply(recipe: &mut Value, setting: &str) -> Result<()> {
     let mut target = recipe;
     for part in key.split('.') {
         let Value::Mapping(mapping) = target else { return Err(wrong()) };
-        target = mapping
-            .entry(Value::String(part.into()))
-            .or_insert_with(|| Value::Mapping(Default::default()));
+        target = mapping.entry(Value::String(part.into())).or_insert_with(|| Value::Mapping(Default::default()));
     }
     *target = value;
     Ok(())

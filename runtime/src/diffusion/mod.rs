@@ -27,7 +27,5 @@ use crate::Tensor;
 
 /// `c.0 * x + c.1 * y` element by element, computed in f64 and stored in f32. Both arrays must have one shape.
 fn combine(c: (f64, f64), x: &Tensor, y: &Tensor) -> Tensor {
-    ndarray::Zip::from(x)
-        .and(y)
-        .map_collect(|&x, &y| (c.0 * f64::from(x) + c.1 * f64::from(y)) as f32)
+    ndarray::Zip::from(x).and(y).map_collect(|&x, &y| (c.0 * f64::from(x) + c.1 * f64::from(y)) as f32)
 }

@@ -44,7 +44,8 @@ impl OrtNetwork {
         let mut builder = configured(&environment, options).map_err(failed)?;
         if let Some(provider) = provider {
             builder = builder.with_execution_providers([provider.error_on_failure()]).map_err(|e| {
-                let message = format!("device {} is not available to ONNX Runtime: {}", options.device, e.message().trim());
+                let message =
+                    format!("device {} is not available to ONNX Runtime: {}", options.device, e.message().trim());
                 Error::new(ErrorKind::Engine, message)
             })?;
         }

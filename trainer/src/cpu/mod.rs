@@ -8,10 +8,10 @@ mod conv;
 mod norm;
 
 use burn::backend::autodiff::{
-    checkpoint::strategy::NoCheckpointing,
     checkpoint::base::Checkpointer,
+    checkpoint::strategy::NoCheckpointing,
     grads::Gradients,
-    ops::{Backward, Ops, OpsKind},
+    ops::{Backward, NodeGuard, Ops, OpsKind},
 };
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Flex};
@@ -51,19 +51,47 @@ fn conv_geometry(x: &[usize], w: &[usize], shape: &ConvShape) -> conv::Geometry 
         c_out: w[0],
         groups: shape.groups,
         input: spread(1, &|a| x[2 + a]),
-        output: spread(1, &|a| {
-            (x[2 + a] + shape.padding[a].0 + shape.padding[a].1 - w[2 + a]) / shape.stride[a] + 1
-        }),
+        output: spread(1, &|a| (x[2 + a] + shape.padding[a].0 + shape.padding[a].1 - w[2 + a]) / shape.stride[a] + 1),
         kernel: spread(1, &|a| w[2 + a]),
         stride: spread(1, &|a| shape.stride[a]),
         pad: spread(0, &|a| shape.padding[a].0),
     }
 }
 
-fn conv_output(g: &conv::Geometry, axes: usize, y: Vec<f32>) -> FlexTensor {
-    let mut shape = vec![g.batch, g.c_out];
-    shape.extend(&g.output[3 - axes..]);
-    tensor(y, shape)
+/// The inputs of a kernel, contiguous.
+enum Inputs {
+    /// No gradients are wanted.
+    Plain([FlexTensor; 3]),
+    /// With their nodes in the autodiff graph.
+    Tracked([FlexTensor; 3], [NodeGuard; 3]),
+}
+
+/// `None` if they are not on burn's CPU backend.
+fn inputs<const D: usize, const E: usize>(x: &Tensor<D>, a: &Tensor<E>, b: &Tensor<1>) -> Option<Inputs> {
+    let contiguous = |values: [FlexTensor; 3]| values.map(|value| value.to_contiguous());
+    if !x.is_autodiff() && !a.is_autodiff() && !b.is_autodiff() {
+        let x = x.clone().try_into_primitive::<Flex>().ok()?;
+        let a = a.clone().try_into_primitive::<Flex>().ok()?;
+        let b = b.clone().try_into_primitive::<Flex>().ok()?;
+        return Some(Inputs::Plain(contiguous([x, a, b])));
+    }
+    // What is not part of the graph, the image for one, joins it as a constant.
+    let x = x.clone().autodiff().try_into_primitive::<Autodiff<Flex>>().ok()?;
+    let a = a.clone().autodiff().try_into_primitive::<Autodiff<Flex>>().ok()?;
+    let b = b.clone().autodiff().try_into_primitive::<Autodiff<Flex>>().ok()?;
+    let nodes = [x.node(), a.node(), b.node()];
+    Some(Inputs::Tracked(contiguous([x.into_primitive(), a.into_primitive(), b.into_primitive()]), nodes))
+}
+
+fn finish<const D: usize, O, S>(prep: OpsKind<O, Flex, S, NoCheckpointing, 3>, state: S, y: FlexTensor) -> Tensor<D>
+where
+    O: Backward<Flex, 3, State = S>,
+    S: Clone + Send + std::fmt::Debug + 'static,
+{
+    Tensor::from_primitive::<Autodiff<Flex>>(match prep {
+        OpsKind::Tracked(prep) => prep.finish(state, y),
+        OpsKind::UnTracked(prep) => prep.finish(y),
+    })
 }
 
 #[derive(Debug)]
@@ -97,28 +125,21 @@ pub fn conv<const D: usize>(
     shape: &ConvShape,
 ) -> Option<Tensor<D>> {
     let geometry = conv_geometry(&x.dims(), &weight.dims(), shape);
-    if let (Ok(x), Ok(w), Ok(b)) = (
-        x.clone().try_into_primitive::<Flex>(),
-        weight.clone().try_into_primitive::<Flex>(),
-        bias.clone().try_into_primitive::<Flex>(),
-    ) {
-        let (x, w, b) = (x.to_contiguous(), w.to_contiguous(), b.to_contiguous());
-        let y = conv::forward(&geometry, slice(&x), slice(&w), Some(slice(&b)));
-        return Some(Tensor::from_primitive::<Flex>(conv_output(&geometry, D - 2, y)));
-    }
-    let x = x.clone().try_into_primitive::<Autodiff<Flex>>().ok()?;
-    let w = weight.clone().try_into_primitive::<Autodiff<Flex>>().ok()?;
-    let b = bias.clone().try_into_primitive::<Autodiff<Flex>>().ok()?;
-    let nodes = [x.node(), w.node(), b.node()];
-    let (x, w, b) = (x.into_primitive(), w.into_primitive(), b.into_primitive());
-    let (x, w, b) = (x.to_contiguous(), w.to_contiguous(), b.to_contiguous());
-    let y = conv::forward(&geometry, slice(&x), slice(&w), Some(slice(&b)));
-    let y = conv_output(&geometry, D - 2, y);
-    let y = match ConvBackward.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(prep) => prep.finish((x, w, geometry), y),
-        OpsKind::UnTracked(prep) => prep.finish(y),
+    let run = |[x, w, b]: &[FlexTensor; 3]| {
+        let y = conv::forward(&geometry, slice(x), slice(w), Some(slice(b)));
+        let mut shape = vec![geometry.batch, geometry.c_out];
+        shape.extend(&geometry.output[5 - D..]);
+        tensor(y, shape)
     };
-    Some(Tensor::from_primitive::<Autodiff<Flex>>(y))
+    Some(match inputs(x, weight, bias)? {
+        Inputs::Plain(values) => Tensor::from_primitive::<Flex>(run(&values)),
+        Inputs::Tracked(values, nodes) => {
+            let y = run(&values);
+            let [x, w, _] = values;
+            let prep = ConvBackward.prepare::<NoCheckpointing>(nodes).compute_bound().stateful();
+            finish(prep, (x, w, geometry), y)
+        }
+    })
 }
 
 #[derive(Debug)]
@@ -154,35 +175,20 @@ pub fn group_norm<const D: usize>(
     silu: bool,
 ) -> Option<Tensor<D>> {
     let dims = x.dims();
-    let geometry = norm::Geometry {
-        batch: dims[0],
-        channels: dims[1],
-        len: dims[2..].iter().product(),
-        groups,
-        epsilon,
-        silu,
+    let geometry =
+        norm::Geometry { batch: dims[0], channels: dims[1], len: dims[2..].iter().product(), groups, epsilon, silu };
+    let run = |[x, gamma, beta]: &[FlexTensor; 3]| {
+        tensor(norm::forward(&geometry, slice(x), slice(gamma), slice(beta)), dims)
     };
-    if let (Ok(x), Ok(gamma), Ok(beta)) = (
-        x.clone().try_into_primitive::<Flex>(),
-        gamma.clone().try_into_primitive::<Flex>(),
-        beta.clone().try_into_primitive::<Flex>(),
-    ) {
-        let (x, gamma, beta) = (x.to_contiguous(), gamma.to_contiguous(), beta.to_contiguous());
-        let y = norm::forward(&geometry, slice(&x), slice(&gamma), slice(&beta));
-        return Some(Tensor::from_primitive::<Flex>(tensor(y, dims)));
-    }
-    let x = x.clone().try_into_primitive::<Autodiff<Flex>>().ok()?;
-    let gamma = gamma.clone().try_into_primitive::<Autodiff<Flex>>().ok()?;
-    let beta = beta.clone().try_into_primitive::<Autodiff<Flex>>().ok()?;
-    let nodes = [x.node(), gamma.node(), beta.node()];
-    let (x, gamma, beta) = (x.into_primitive(), gamma.into_primitive(), beta.into_primitive());
-    let (x, gamma, beta) = (x.to_contiguous(), gamma.to_contiguous(), beta.to_contiguous());
-    let y = tensor(norm::forward(&geometry, slice(&x), slice(&gamma), slice(&beta)), dims);
-    let y = match NormBackward.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(prep) => prep.finish((x, gamma, beta, geometry), y),
-        OpsKind::UnTracked(prep) => prep.finish(y),
-    };
-    Some(Tensor::from_primitive::<Autodiff<Flex>>(y))
+    Some(match inputs(x, gamma, beta)? {
+        Inputs::Plain(values) => Tensor::from_primitive::<Flex>(run(&values)),
+        Inputs::Tracked(values, nodes) => {
+            let y = run(&values);
+            let [x, gamma, beta] = values;
+            let prep = NormBackward.prepare::<NoCheckpointing>(nodes).compute_bound().stateful();
+            finish(prep, (x, gamma, beta, geometry), y)
+        }
+    })
 }
 
 #[cfg(test)]

@@ -105,11 +105,11 @@ fn group_norm_equals_its_definition() {
 
 #[test]
 fn convolution_gradient_equals_finite_differences() {
-    let g = conv_geometry(&[2, 2, 5, 6], &[3, 2, 3, 3], &ConvShape {
-        stride: vec![2, 1],
-        padding: vec![(0, 1), (1, 1)],
-        groups: 1,
-    });
+    let g = conv_geometry(
+        &[2, 2, 5, 6],
+        &[3, 2, 3, 3],
+        &ConvShape { stride: vec![2, 1], padding: vec![(0, 1), (1, 1)], groups: 1 },
+    );
     let number = |i: usize| ((i * 37 % 101) as f32 / 50.0) - 1.0;
     let x: Vec<f32> = (0..120).map(number).collect();
     let w: Vec<f32> = (0..54).map(|i| number(i + 7)).collect();

@@ -18,8 +18,8 @@ use super::{OPSET, network_specs, onnx_files};
 use crate::engine::{BurnNetwork, segmenter};
 use crate::model::Networks;
 use crate::recipe::Recipe;
-use crate::train::checkpoint::{Checkpoints, State, Which, load_networks};
 use crate::train::RECIPE_FILE;
+use crate::train::checkpoint::{Checkpoints, State, Which, load_networks};
 
 /// Everything that a recipe says about its bundle; the files are still missing.
 pub fn manifest(recipe: &Recipe) -> Manifest {

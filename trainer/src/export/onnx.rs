@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use burn::backend::ir::{
-    ActivationOperationIr, BaseOperationIr, FloatOperationIr, InterpolateModeIr, ModuleOperationIr,
-    NumericOperationIr, OperationIr, PadModeIr, ScalarIr, TensorId, TensorIr,
+    ActivationOperationIr, BaseOperationIr, FloatOperationIr, InterpolateModeIr, ModuleOperationIr, NumericOperationIr,
+    OperationIr, PadModeIr, ScalarIr, TensorId, TensorIr,
 };
 use burn::tensor::{CapturedGraph, TensorData};
 use ldseg::bundle::NetworkSpec;
@@ -153,9 +153,9 @@ impl Lowering<'_> {
             Error::new(ErrorKind::Engine, format!("export: {id} is used before anything computes it"))
         })?;
         let shape = self.shapes.get(&id).map_or_else(|| data.shape().to_vec(), |(_, shape)| shape.clone());
-        let values = data.try_to_vec::<f32>().map_err(|e| {
-            Error::new(ErrorKind::Engine, format!("export: constant {id} is not f32: {e:?}"))
-        })?;
+        let values = data
+            .try_to_vec::<f32>()
+            .map_err(|e| Error::new(ErrorKind::Engine, format!("export: constant {id} is not f32: {e:?}")))?;
         let name = format!("c{}", id.value());
         self.initializer(&name, &shape, FLOAT, values.iter().flat_map(|v| v.to_le_bytes()).collect());
         self.names.insert(id, name.clone());
@@ -198,7 +198,13 @@ impl Lowering<'_> {
         self.model.graph.mut_or_insert_default().node.push(node);
     }
 
-    fn emit(&mut self, kind: &str, inputs: &[&TensorIr], out: &TensorIr, attributes: Vec<AttributeProto>) -> Result<()> {
+    fn emit(
+        &mut self,
+        kind: &str,
+        inputs: &[&TensorIr],
+        out: &TensorIr,
+        attributes: Vec<AttributeProto>,
+    ) -> Result<()> {
         let inputs = inputs.iter().map(|tensor| self.name(tensor.id)).collect::<Result<Vec<_>>>()?;
         self.emit_named(kind, &inputs, out, attributes);
         Ok(())
@@ -332,8 +338,7 @@ impl Lowering<'_> {
                 let PadModeIr::Constant(value) = op.mode else { return Err(no_lowering(operation)) };
                 let amounts: Vec<i64> =
                     op.padding.iter().map(|p| p.0 as i64).chain(op.padding.iter().map(|p| p.1 as i64)).collect();
-                let inputs =
-                    [self.name(op.input.id)?, self.int_list(&amounts), self.float_list(&[], &[number(value)])];
+                let inputs = [self.name(op.input.id)?, self.int_list(&amounts), self.float_list(&[], &[number(value)])];
                 self.emit_named("Pad", &inputs, &op.out, vec![string("mode", "constant")]);
                 Ok(())
             }

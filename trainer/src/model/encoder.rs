@@ -19,12 +19,7 @@ pub struct CompactEncoder<const D: usize> {
 
 impl<const D: usize> CompactEncoder<D> {
     /// From `c_in` channels to `c_out`, at 1 / `downsampling` of the size.
-    pub fn new(
-        config: &NetworkConfig,
-        widths: &[usize],
-        [c_in, c_out]: [usize; 2],
-        device: &Device,
-    ) -> Self {
+    pub fn new(config: &NetworkConfig, widths: &[usize], [c_in, c_out]: [usize; 2], device: &Device) -> Self {
         let coarsest = widths[widths.len() - 1];
         let block = |width: usize| ResidualBlock::new(width, width, [config.groups(width); 2], device);
         Self {

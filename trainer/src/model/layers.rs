@@ -368,9 +368,7 @@ impl Attention {
         let width = channels / self.heads;
         let normalised = self.norm.forward(x.clone());
         let tokens = normalised.clone().reshape([n, channels, len]).swap_dims(1, 2);
-        let split = |layer: &Linear| {
-            layer.forward(tokens.clone()).reshape([n, len, self.heads, width]).swap_dims(1, 2)
-        };
+        let split = |layer: &Linear| layer.forward(tokens.clone()).reshape([n, len, self.heads, width]).swap_dims(1, 2);
         let scale = 1.0 / (width as f64).sqrt();
         let scores = split(&self.query).matmul(split(&self.key).swap_dims(2, 3)).mul_scalar(scale);
         let mixed = softmax(scores, 3).matmul(split(&self.value));

@@ -156,9 +156,9 @@ impl Checkpoints {
 /// # Errors
 /// [`ErrorKind::Format`] if the file is missing, damaged or of other networks.
 pub fn load_networks<const D: usize>(networks: Networks<D>, path: &Path) -> Result<Networks<D>> {
-    networks
-        .try_load_file(path)
-        .map_err(|e| Error::with_source(ErrorKind::Format, "not the weights of this recipe's networks", e).in_file(path))
+    networks.try_load_file(path).map_err(|e| {
+        Error::with_source(ErrorKind::Format, "not the weights of this recipe's networks", e).in_file(path)
+    })
 }
 
 fn remove(path: &Path) -> Result<()> {

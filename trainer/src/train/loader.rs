@@ -102,7 +102,9 @@ impl LoaderSpec {
                 let index = (step * self.batch_size + index) as u64;
                 let mut rng = generator(self.seed, DIFFUSION, index);
                 timesteps.push(rng.random_range(0..self.timesteps));
-                noise.extend((0..self.latent_shape.iter().product()).map(|_| -> f32 { StandardNormal.sample(&mut rng) }));
+                noise.extend(
+                    (0..self.latent_shape.iter().product()).map(|_| -> f32 { StandardNormal.sample(&mut rng) }),
+                );
                 let mut rng = generator(self.seed, AUGMENTATION, index);
                 augment(&self.dataset.samples[*case], &self.augmentation, self.normalisation, &mut rng)
             })

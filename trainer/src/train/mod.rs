@@ -53,7 +53,14 @@ pub enum Outcome {
 /// [`ErrorKind::Setting`] if the folder holds a run already and `resume` is not set, or one of another recipe; those of
 /// loading the data; [`ErrorKind::Io`] if the run folder cannot be written; [`ErrorKind::Engine`] if the loss is no
 /// longer finite.
-pub fn fit(recipe: &Recipe, data: &Path, run: &Path, resume: bool, device: &Device, stop: &AtomicBool) -> Result<Outcome> {
+pub fn fit(
+    recipe: &Recipe,
+    data: &Path,
+    run: &Path,
+    resume: bool,
+    device: &Device,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
     prepare_run(recipe, run, resume)?;
     let split = split(discover(data)?, &recipe.validation, recipe.seed)?;
     write_split(&split, run)?;
@@ -129,9 +136,7 @@ impl<'a, const D: usize> Trainer<'a, D> {
         let mut average = networks.valid();
         let mut optimiser = match recipe.training.optimiser {
             Optimiser::Adam => AdamConfig::new().init(),
-            Optimiser::AdamW => {
-                AdamWConfig::new().with_weight_decay(recipe.training.weight_decay as f32).init()
-            }
+            Optimiser::AdamW => AdamWConfig::new().with_weight_decay(recipe.training.weight_decay as f32).init(),
         };
         let checkpoints = Checkpoints::open(run)?;
         let mut state = State::default();
@@ -182,9 +187,8 @@ impl<'a, const D: usize> Trainer<'a, D> {
         let mut saved = Instant::now();
         while self.state.step < last {
             let waiting = Instant::now();
-            let batch = batches
-                .recv()
-                .map_err(|e| Error::with_source(ErrorKind::Engine, "the data loader has stopped", e))?;
+            let batch =
+                batches.recv().map_err(|e| Error::with_source(ErrorKind::Engine, "the data loader has stopped", e))?;
             self.progress.waited(waiting.elapsed());
             self.step(&batch)?;
             let epoch_ends = self.state.step % per_epoch == 0;
@@ -264,7 +268,8 @@ impl<'a, const D: usize> Trainer<'a, D> {
         if epoch % training.validate_every == 0 || epoch == training.epochs {
             self.progress.message("validating");
             let workers = std::thread::available_parallelism().map_or(1, usize::from);
-            let dice = validate::dice(&self.average, &self.manifest, &self.validation, self.device, workers)?;
+            let device = self.device.clone().without_autodiff();
+            let dice = validate::dice(&self.average, &self.manifest, &self.validation, &device, workers)?;
             let mean = ldseg::metrics::nanmean(&dice);
             best = self.state.best.is_none_or(|best| mean > best);
             if best {

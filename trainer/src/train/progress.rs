@@ -31,7 +31,8 @@ fn io(path: &Path, e: std::io::Error) -> Error {
 impl Progress {
     /// Opens the reports of the run in `run`, which goes on after `step`; later rows of `metrics.csv` are dropped.
     pub fn new(run: &Path, recipe: &Recipe, step: usize, per_epoch: usize, epochs: usize) -> Result<Self> {
-        let classes: Vec<String> = recipe.classes[1..].iter().map(|class| class.name.replace([',', '"'], " ")).collect();
+        let classes: Vec<String> =
+            recipe.classes[1..].iter().map(|class| class.name.replace([',', '"'], " ")).collect();
         let csv = run.join("metrics.csv");
         keep_rows(&csv, &header(&classes), step / per_epoch)?;
         let bar = ProgressBar::new((per_epoch * epochs) as u64).with_position(step as u64);
@@ -40,15 +41,7 @@ impl Progress {
         // The estimate counts from here, not from step 0 of an earlier process.
         bar.reset_eta();
         let events = EventWriter::create(&run.join("tensorboard"), step as u64)?;
-        Ok(Self {
-            bar,
-            csv,
-            events,
-            classes,
-            epoch_start: Instant::now(),
-            waited: Duration::ZERO,
-            samples: 0,
-        })
+        Ok(Self { bar, csv, events, classes, epoch_start: Instant::now(), waited: Duration::ZERO, samples: 0 })
     }
 
     /// Counts time that a step spent waiting for its data.
@@ -100,7 +93,11 @@ impl Progress {
         }
         self.bar.suspend(|| {
             let dice = if mean.is_nan() { String::new() } else { format!(", validation Dice {mean:.4} {dice:.3?}") };
-            eprintln!("epoch {epoch}: loss {:.4}{dice}, {speed:.1} images/s, waited {:.1} %", losses[0], waiting * 100.0);
+            eprintln!(
+                "epoch {epoch}: loss {:.4}{dice}, {speed:.1} images/s, waited {:.1} %",
+                losses[0],
+                waiting * 100.0
+            );
         });
         (self.epoch_start, self.waited, self.samples) = (Instant::now(), Duration::ZERO, 0);
         Ok(())
