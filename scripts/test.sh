@@ -9,4 +9,6 @@ if [ -z "${ORT_DYLIB_PATH:-}" ]; then
 fi
 export ORT_DYLIB_PATH
 
+# `cargo test` builds no executables of packages whose tests do not run them; those of tests/ run both commands.
+cargo build --release --workspace
 cargo test --release --workspace "$@"

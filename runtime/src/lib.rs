@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod diffusion;
 pub mod engine;
 pub mod error;
+pub mod files;
 pub mod image;
 pub mod metrics;
 pub mod preprocess;

@@ -24,7 +24,7 @@ const MAX_DECODER_VOXELS: usize = 1 << 18;
 pub struct SegmentOptions {
     /// The sampler.
     pub sampler: Sampler,
-    /// Denoiser calls, 1 to T; exactly 1 for [`Sampler::Direct`].
+    /// Denoiser calls, 1 to T-1; exactly 1 for [`Sampler::Direct`].
     pub steps: usize,
     /// Samples whose probabilities are averaged, at least 1.
     pub samples: usize,
@@ -91,8 +91,9 @@ impl SegmentOptions {
         if self.sampler == Sampler::Direct && self.steps != 1 {
             return fail(format!("sampler direct takes exactly 1 step, found {}", self.steps));
         }
-        if !(1..=timesteps).contains(&self.steps) {
-            return fail(format!("steps is {}, expected 1 to {timesteps}", self.steps));
+        // The sampler visits each timestep once and never t = 0.
+        if !(1..timesteps).contains(&self.steps) {
+            return fail(format!("steps is {}, expected 1 to {}", self.steps, timesteps.saturating_sub(1)));
         }
         if self.samples == 0 {
             return fail("samples is 0, expected 1 or more".into());

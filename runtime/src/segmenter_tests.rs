@@ -114,7 +114,7 @@ fn what_the_model_cannot_take_is_refused() {
 
     for wrong in [
         SegmentOptions { steps: 0, ..defaults.clone() },
-        SegmentOptions { steps: 1001, ..defaults.clone() },
+        SegmentOptions { steps: 1000, ..defaults.clone() },
         SegmentOptions { samples: 0, ..defaults.clone() },
         SegmentOptions { sampler: Sampler::Direct, ..defaults.clone() },
     ] {

@@ -252,6 +252,10 @@ mod tests {
         assert!(refusal(&dir).contains("`../extra.bin`"));
 
         edit_manifest(&dir, "  ../extra.bin:\n    sha256: ''\n    size: 0\n", "");
+        edit_manifest(&dir, "default_steps: 4", "default_steps: 1000");
+        assert!(refusal(&dir).contains("default_steps is 1000, expected 1 to 999"));
+
+        edit_manifest(&dir, "default_steps: 1000", "default_steps: 999");
         Bundle::load(&dir).unwrap();
     }
 

@@ -154,8 +154,8 @@ impl Manifest {
         if !(2..=MAX_TIMESTEPS).contains(&self.timesteps) {
             return fail(format!("timesteps is {}, expected 2 to {MAX_TIMESTEPS}", self.timesteps));
         }
-        if self.default_steps == 0 || self.default_steps > self.timesteps {
-            return fail(format!("default_steps is {}, expected 1 to {}", self.default_steps, self.timesteps));
+        if !(1..self.timesteps).contains(&self.default_steps) {
+            return fail(format!("default_steps is {}, expected 1 to {}", self.default_steps, self.timesteps - 1));
         }
         Ok(())
     }

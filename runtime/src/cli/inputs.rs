@@ -1,7 +1,7 @@
 //! From the inputs on the command line to one job a file, each with a name of its own.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -18,7 +18,7 @@ pub(super) struct Job {
     pub(super) name: Result<String>,
 }
 
-/// Replaces folders by the images in them (sorted, not recursive) and `.txt` files by the paths they list, one a line
+/// Replaces folders by the images in them (sorted, not recursive, without the label map `X_gt` beside an image `X`) and `.txt` files by the paths they list, one a line
 /// and relative to the list, and names each file. `suffixes` are the additional outputs, e.g. `_overlay`.
 ///
 /// What cannot be read, an empty folder, and a file whose outputs would replace another's become jobs that say so.
@@ -61,6 +61,11 @@ fn images_in(folder: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     files.sort();
+    let names: HashSet<String> = files.iter().filter_map(|file| case_name(file)).collect();
+    let is_label = |file: &PathBuf| {
+        case_name(file).is_some_and(|name| name.strip_suffix("_gt").is_some_and(|image| names.contains(image)))
+    };
+    files.retain(|file| !is_label(file));
     Ok(files)
 }
 
@@ -98,7 +103,7 @@ mod tests {
     #[test]
     fn folders_and_lists_become_files_in_order() {
         let temp = tempfile::tempdir().unwrap();
-        for file in ["b.png", "a.nii.gz", "notes.md"] {
+        for file in ["b.png", "b_gt.png", "a.nii.gz", "notes.md"] {
             fs::write(temp.path().join(file), "").unwrap();
         }
         let list = temp.path().join("list.txt");

@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ldseg::bundle::{Bundle, Manifest};
 use ldseg::diffusion::{MAX_TIMESTEPS, Sampler};
 use ldseg::engine::EngineOptions;
+use ldseg::files::write_bytes;
 use ldseg::image::{output_extension, read_image, write_labels, write_overlay, write_scalar};
 use ldseg::segmenter::{SegmentOptions, Segmenter};
 use ldseg::{Error, ErrorKind, Result};
@@ -57,7 +58,7 @@ pub(super) struct SegmentArgs {
     /// Also write a map of the uncertainty, 0 to 1
     #[arg(long)]
     uncertainty: bool,
-    /// Print the results as one JSON document
+    /// Print the results as one JSON document, and write each image's to a file named after it
     #[arg(long)]
     json: bool,
 }
@@ -230,16 +231,27 @@ impl Plan {
         if let Some(path) = &uncertainty {
             write_scalar(path, &result.uncertainty, &image.geometry)?;
         }
+        let json = self.json.then(|| path("", "json")).transpose()?;
         let sum: f64 = result.uncertainty.iter().map(|&value| f64::from(value)).sum();
-        Ok(Done {
+        let done = Done {
             output,
             overlay,
             uncertainty,
             seconds: start.elapsed().as_secs_f64(),
             classes: count(self.bundle.manifest(), &result.labels),
             mean_uncertainty: sum / result.uncertainty.len() as f64,
-        })
+        };
+        if let Some(path) = &json {
+            write_json(path, &done)?;
+        }
+        Ok(done)
     }
+}
+
+fn write_json(path: &Path, done: &Done) -> Result<()> {
+    let text = serde_json::to_vec_pretty(done)
+        .map_err(|e| Error::with_source(ErrorKind::Format, "cannot be written as JSON", e).in_file(path))?;
+    write_bytes(path, &text)
 }
 
 fn count(manifest: &Manifest, labels: &ldseg::image::Labels) -> Vec<ClassCount> {
@@ -260,7 +272,7 @@ fn options(
     let sampler = sampler.unwrap_or(manifest.default_sampler);
     let default_steps = match (sampler, manifest.default_sampler) {
         (Sampler::Direct, _) => 1,
-        (_, Sampler::Direct) => FALLBACK_STEPS.min(manifest.timesteps),
+        (_, Sampler::Direct) => FALLBACK_STEPS.min(manifest.timesteps - 1),
         _ => manifest.default_steps,
     };
     let steps = steps.unwrap_or(default_steps);

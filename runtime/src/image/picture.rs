@@ -6,7 +6,8 @@ use std::path::Path;
 use ::image::{DynamicImage, ImageFormat, ImageReader};
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
-use super::{Geometry, Image, write::write_atomically};
+use super::{Geometry, Image};
+use crate::files::write_atomically;
 use crate::{Error, ErrorKind, Result, Tensor};
 
 /// Reads an 8- or 16-bit grey or RGB picture as `[C, H, W]`, values as stored.

@@ -1,14 +1,13 @@
 //! Label maps and scalar maps out, in the geometry of the image they belong to.
 
-use std::fs::{self, File};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::nifti::writer::WriterOptions;
 use ::nifti::{Endianness, NiftiHeader};
 use ndarray::{ArrayViewD, Axis};
 
 use super::{Geometry, Labels, picture};
+use crate::files::write_atomically;
 use crate::{Error, ErrorKind, Result, Tensor};
 
 /// Extension of the outputs for an image with this geometry and number of spatial axes: `png`, or `nii.gz` for volumes
@@ -146,37 +145,13 @@ fn header_from_lps(
     Ok(header)
 }
 
-/// Has `write` fill a temporary file in the folder of `path`, then renames it: whoever looks at `path` sees the old
-/// file or the whole new one. The temporary file ends like `path` and is removed on failure.
-pub(crate) fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    static WRITTEN: AtomicUsize = AtomicUsize::new(0);
-    let Some(name) = path.file_name() else {
-        return Err(Error::new(ErrorKind::Io, "is no file name"));
-    };
-    let mut unique =
-        std::ffi::OsString::from(format!(".{}-{}.", std::process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed)));
-    unique.push(name);
-    let temporary = path.with_file_name(unique);
-    let finish = |()| {
-        // Without this a power cut soon after the rename could leave an empty file under the final name.
-        File::options().write(true).open(&temporary)?.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    let written = write(&temporary)
-        .and_then(|done| finish(done).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be written", e)));
-    if written.is_err() {
-        // The first error says more than a failure to tidy up after it.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
-}
-
 #[cfg(test)]
 mod tests {
     use ndarray::IxDyn;
 
     use super::super::{read_image, read_labels};
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_picture_s_labels_come_back() {

@@ -137,7 +137,8 @@ fn model_card(recipe: &Recipe, state: &State, weights: usize) -> String {
             recipe.seed, recipe.diffusion.sampler, recipe.diffusion.steps
         );
         for (class, dice) in recipe.classes[1..].iter().zip(&state.dice) {
-            metrics += &format!("| {} | {dice:.4} |\n", class.name);
+            let dice = if dice.is_nan() { "in no case".into() } else { format!("{dice:.4}") };
+            metrics += &format!("| {} | {dice} |\n", class.name);
         }
         metrics += "\nThe best checkpoint was chosen by this figure, so expect a little less on new patients.\n";
     }

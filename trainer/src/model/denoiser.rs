@@ -119,7 +119,7 @@ impl<const D: usize> Denoiser<D> {
             middle2,
             up,
             norm: GroupNorm::new(build.groups(widths[0]), widths[0], device),
-            head: Conv::new(widths[0], config.latent_channels, 3, device).zeroed(),
+            head: Conv::new(widths[0], config.latent_channels, 3, device).zeroed(device),
             all_skips,
         }
     }

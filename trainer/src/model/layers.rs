@@ -60,8 +60,8 @@ impl<const D: usize> Conv<D> {
     }
 
     /// The same convolution with weights and bias at zero, so that a network starts from a constant output.
-    pub fn zeroed(mut self) -> Self {
-        self.weight = self.weight.map(|w| w.zeros_like());
+    pub fn zeroed(mut self, device: &Device) -> Self {
+        self.weight = Initializer::Zeros.init(self.weight.dims(), device);
         self
     }
 

@@ -198,3 +198,32 @@ impl<const D: usize> Networks<D> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Label encoder, image encoder, denoiser and label decoder.
+    fn weights<const D: usize>(config: &NetworkConfig) -> [usize; 4] {
+        config.validate().unwrap();
+        let networks = Networks::<D>::new(config, &Device::default());
+        let Networks { label_encoder, image_encoder, denoiser, label_decoder } = &networks;
+        let counts = [
+            label_encoder.num_params(),
+            image_encoder.num_params(),
+            denoiser.num_params(),
+            label_decoder.num_params(),
+        ];
+        assert_eq!(networks.num_params(), counts.iter().sum());
+        counts
+    }
+
+    /// The published networks' counts of all weights, the moving statistics of batch normalisation included.
+    #[test]
+    fn the_reference_preset_has_as_many_weights_as_the_published_networks() {
+        let glands = NetworkConfig::reference(vec![512, 512], 3, 2);
+        assert_eq!(weights::<4>(&glands), [186_865, 294_063, 1_013_873, 271_722]);
+        let knee = NetworkConfig::reference(vec![128, 128, 256], 1, 3);
+        assert_eq!(weights::<5>(&knee), [788_897, 138_853, 2_209_937, 788_431]);
+    }
+}

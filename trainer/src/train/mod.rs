@@ -18,13 +18,14 @@ use burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
 use ldseg::bundle::Manifest;
 use ldseg::diffusion::Schedule;
+use ldseg::files::write_bytes;
 use ldseg::{Error, ErrorKind, Result};
 
 use crate::data::{Dataset, Split, discover, split};
 use crate::export;
 use crate::model::Networks;
 use crate::recipe::{Optimiser, Recipe};
-use checkpoint::{Checkpoints, State, Which, load_networks, write_atomically};
+use checkpoint::{Checkpoints, State, Which, load_networks};
 use loader::{Batch, LoaderSpec};
 use progress::Progress;
 
@@ -90,7 +91,7 @@ fn prepare_run(recipe: &Recipe, run: &Path, resume: bool) -> Result<()> {
             Err(Error::new(ErrorKind::Setting, message).in_file(&path))
         }
         (Some(_), true) => Ok(()),
-        (None, _) => write_atomically(&path, yaml.as_bytes()),
+        (None, _) => write_bytes(&path, yaml.as_bytes()),
     }
 }
 
@@ -104,7 +105,7 @@ fn write_split(split: &Split, run: &Path) -> Result<()> {
             text += &format!("- {}\n", serde_json::to_string(patient).unwrap_or_default());
         }
     }
-    write_atomically(&run.join(SPLIT_FILE), text.as_bytes())
+    write_bytes(&run.join(SPLIT_FILE), text.as_bytes())
 }
 
 struct Trainer<'a, const D: usize> {
@@ -197,7 +198,9 @@ impl<'a, const D: usize> Trainer<'a, D> {
                 saved = Instant::now();
             }
             if stop.load(Ordering::Relaxed) && self.state.step < last {
-                self.save(false)?;
+                if !epoch_ends {
+                    self.save(false)?;
+                }
                 return Ok(Outcome::Stopped);
             }
             if !epoch_ends && saved.elapsed() >= every {

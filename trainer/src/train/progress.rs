@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use ldseg::files::write_bytes;
 use ldseg::metrics::nanmean;
 use ldseg::{Error, ErrorKind, Result};
 
-use super::checkpoint::write_atomically;
 use crate::recipe::Recipe;
 use crate::tfevents::EventWriter;
 
@@ -119,5 +119,5 @@ fn header(classes: &[String]) -> String {
 fn keep_rows(path: &Path, header: &str, epochs: usize) -> Result<()> {
     let old = fs::read_to_string(path).unwrap_or_default();
     let kept: String = old.lines().skip(1).take(epochs).map(|row| format!("{row}\n")).collect();
-    write_atomically(path, format!("{header}{kept}").as_bytes())
+    write_bytes(path, format!("{header}{kept}").as_bytes())
 }

@@ -1,0 +1,9 @@
+//! What needs both crates: burn, tract and ONNX Runtime held equal, and the commands from end to end.
+//!
+//! ONNX Runtime is compared where `ORT_DYLIB_PATH` names its library; what is skipped is said on standard error.
+
+mod bad_input;
+mod equivalence;
+mod pipeline;
+mod resume;
+mod support;

@@ -1,0 +1,126 @@
+//! What the tests share: the two commands, a tiny model, and messages that are seen even where all goes well.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+use ldseg::engine::EngineKind;
+
+/// Changes to a recipe that leave a network of milliseconds. Needs an input size of multiples of 16.
+pub const TINY: [&str; 5] = [
+    "network.widths=[8, 8, 16]",
+    "network.label_widths=[8, 8, 8]",
+    "network.denoiser_widths=[8, 16]",
+    "network.embedding_channels=8",
+    "training.warmup_steps=2",
+];
+
+/// The same with the published layers, for multiples of 32.
+pub const TINY_REFERENCE: [&str; 7] = [
+    "network.preset=reference",
+    "network.widths=[8, 8, 8, 8]",
+    "network.label_widths=[8, 8, 8, 8, 8]",
+    "network.denoiser_widths=[8, 8]",
+    "network.denoiser_attention=[false, true]",
+    "diffusion.latent_standardisation=each_step",
+    "training.warmup_steps=2",
+];
+
+/// Arguments of a command, paths and words mixed.
+pub type Arguments<'a> = [&'a dyn AsRef<OsStr>];
+
+/// The command `name` that was built beside this test.
+pub fn command(name: &str, arguments: &Arguments) -> Command {
+    let test = env::current_exe().unwrap();
+    let folder = test.parent().and_then(Path::parent).unwrap();
+    let path = folder.join(format!("{name}{}", env::consts::EXE_SUFFIX));
+    assert!(
+        path.is_file(),
+        "{} is not there. `cargo test` alone does not build it: run scripts/test.sh, or `cargo build --workspace` \
+         first, both with `--release` or both without",
+        path.display()
+    );
+    let mut command = Command::new(path);
+    command.args(arguments.iter().map(AsRef::as_ref)).stdin(Stdio::null());
+    command
+}
+
+/// How a command ended.
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    fn new(name: &str, arguments: &Arguments) -> Self {
+        let output = command(name, arguments).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let ran = Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
+        assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
+        ran
+    }
+
+    /// What it wrote to standard output; it must have succeeded.
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        self.stdout
+    }
+}
+
+/// Runs `ldseg` to its end.
+pub fn ldseg(arguments: &Arguments) -> Ran {
+    Ran::new("ldseg", arguments)
+}
+
+/// Runs `ldseg-train` to its end.
+pub fn train(arguments: &Arguments) -> Ran {
+    Ran::new("ldseg-train", arguments)
+}
+
+/// A recipe of this repository.
+pub fn recipe(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../models/recipes/{name}.yaml"))
+}
+
+/// `ldseg-train fit`, not run yet. With `--resume`, which is allowed for a new run too.
+pub fn fit(recipe_name: &str, data: &Path, run: &Path, settings: &[&str]) -> Command {
+    let mut fit =
+        command("ldseg-train", &[&"fit", &recipe(recipe_name), &"--data", &data, &"--output", &run, &"--resume"]);
+    settings.iter().for_each(|setting| {
+        fit.args(["--set", setting]);
+    });
+    fit
+}
+
+/// Runs `fit` to its end, without a fault.
+pub fn finish(mut fit: Command) {
+    let output = fit.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// tract, and ONNX Runtime where it is to be had.
+pub fn engines(test: &str) -> Vec<EngineKind> {
+    if env::var_os("ORT_DYLIB_PATH").is_some() {
+        return EngineKind::ALL.to_vec();
+    }
+    note(&format!("SKIPPED: {test} without ONNX Runtime, as ORT_DYLIB_PATH is not set; scripts/test.sh sets it"));
+    vec![EngineKind::Tract]
+}
+
+/// Says something on standard error that the test harness does not hold back.
+pub fn note(text: &str) {
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
+/// All files of a folder by name.
+pub fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+        .collect()
+}
