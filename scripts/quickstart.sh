@@ -6,7 +6,7 @@ set -euo pipefail
 # Enough to see it work; an epoch sees each training image `repeats` times, augmented anew each time.
 patients=24
 validation_patients=4
-epochs=4
+epochs=8
 repeats=8
 warmup_steps=20
 new_patients=4

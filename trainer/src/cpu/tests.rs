@@ -25,7 +25,7 @@ fn assert_same<const D: usize>(ours: &Tensor<D>, stock: &Tensor<D>, inputs: [(Te
         _ => panic!("an input has no gradient"),
     };
     let flat = |x: Tensor<D>| {
-        let n = x.dims().iter().product();
+        let n: usize = x.dims().iter().product();
         x.reshape([n])
     };
     close(x.grad(&gradients).map(flat), x.grad(&expected).map(flat));
@@ -56,7 +56,7 @@ fn convolution_equals_stock_in_2d() {
         let ours = conv(&x, &weight, &b, &shape).expect("flex has the kernel");
         let options = ConvOptions::new_with_padding([s; 2], [pad; 2], [1; 2], groups);
         let stock = conv2d(x.clone(), weight.clone(), Some(b.clone()), options);
-        let len = weight.dims().iter().product();
+        let len: usize = weight.dims().iter().product();
         // The weight takes part as a leaf of its own.
         let tolerance = Tolerance::<f32>::relative(1e-3).set_absolute(2e-4);
         let probe = Tensor::<4>::random(ours.dims(), Distribution::Normal(0.0, 1.0), &device);

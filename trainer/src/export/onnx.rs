@@ -280,14 +280,17 @@ impl Lowering<'_> {
             self.shapes.insert(out.id, (source, shape));
             return Ok(());
         }
-        // 0 copies the input's axis: the batch stays dynamic.
-        let target: Vec<i64> = shape
-            .iter()
-            .enumerate()
-            .map(|(axis, size)| if axis == 0 && *size == CAPTURE_BATCH { 0 } else { *size as i64 })
-            .collect();
-        if dims(input).first() != shape.first() && target[0] == 0 {
-            return Err(no_lowering(&"a reshape that moves the batch axis"));
+        // burn merges other axes into the batch, and parts them again, around products of small matrices. -1 is what is
+        // left of the input for that axis: the batch stays dynamic.
+        let batched = |shape: &[usize]| shape.first().is_some_and(|size| size % CAPTURE_BATCH == 0);
+        let mut target: Vec<i64> = shape.iter().map(|size| *size as i64).collect();
+        match (batched(&dims(input)), batched(&shape)) {
+            (true, true) => target[0] = -1,
+            (false, false) => {}
+            _ => {
+                let moved = format!("a reshape that moves the batch axis, {:?} to {shape:?}", dims(input));
+                return Err(no_lowering(&moved));
+            }
         }
         let inputs = [self.name(input.id)?, self.int_list(&target)];
         self.emit_named("Reshape", &inputs, out, Vec::new());

@@ -12,6 +12,7 @@ use super::{NetworkConfig, Preset};
 
 /// yhat = f_label_dec(z).
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // there is one of them a model
 pub enum LabelDecoder<const D: usize> {
     /// The default for new work.
     Compact(CompactLabelDecoder<D>),

@@ -57,7 +57,8 @@ pub struct NetworkConfig {
     pub denoiser_blocks: usize,
     /// For each level of the denoiser, whether attention follows its blocks.
     pub denoiser_attention: Vec<bool>,
-    /// Channels that share a mean and variance in group normalisation, at most.
+    /// Normalisation: channels that share a mean and variance. 1 is instance normalisation, a number as large as the
+    /// widest level is layer normalisation. `reference` has its own, batch normalisation included.
     pub group_size: usize,
 }
 
@@ -122,7 +123,7 @@ impl NetworkConfig {
 
     /// Groups that `channels` channels are normalised in.
     fn groups(&self, channels: usize) -> usize {
-        (1..=channels).rev().find(|g| channels % g == 0 && channels / g >= self.group_size).unwrap_or(1)
+        (1..=channels).rev().find(|g| channels.is_multiple_of(*g) && channels / g >= self.group_size).unwrap_or(1)
     }
 
     /// Checks that the networks can be built.
@@ -214,7 +215,7 @@ mod tests {
             denoiser.num_params(),
             label_decoder.num_params(),
         ];
-        assert_eq!(networks.num_params(), counts.iter().sum());
+        assert_eq!(networks.num_params(), counts.iter().sum::<usize>());
         counts
     }
 

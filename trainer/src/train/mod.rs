@@ -192,7 +192,7 @@ impl<'a, const D: usize> Trainer<'a, D> {
                 batches.recv().map_err(|e| Error::with_source(ErrorKind::Engine, "the data loader has stopped", e))?;
             self.progress.waited(waiting.elapsed());
             self.step(&batch)?;
-            let epoch_ends = self.state.step % per_epoch == 0;
+            let epoch_ends = self.state.step.is_multiple_of(per_epoch);
             if epoch_ends {
                 self.end_epoch(self.state.step / per_epoch)?;
                 saved = Instant::now();
@@ -268,7 +268,7 @@ impl<'a, const D: usize> Trainer<'a, D> {
         let losses = std::mem::take(&mut self.state.sums).map(|sum| sum / per_epoch);
         let rate = self.learning_rate();
         let mut best = false;
-        if epoch % training.validate_every == 0 || epoch == training.epochs {
+        if epoch.is_multiple_of(training.validate_every) || epoch == training.epochs {
             self.progress.message("validating");
             let workers = std::thread::available_parallelism().map_or(1, usize::from);
             let device = self.device.clone().without_autodiff();
