@@ -211,13 +211,15 @@ impl GroupNorm {
         })
     }
 
+    /// Means are taken in two stages: an engine that sums a whole group of a volume one number after the other in f32
+    /// would lose four digits.
     fn stock<const D: usize>(&self, x: Tensor<D>, gamma: Tensor<1>, beta: Tensor<1>) -> Tensor<D> {
         let dims = x.dims();
         let (n, channels) = (dims[0], dims[1]);
-        let len = dims[2..].iter().product::<usize>();
-        let x = x.reshape([n, self.groups, channels / self.groups * len]);
-        let centred = x.clone() - x.mean_dim(2);
-        let variance = (centred.clone() * centred.clone()).mean_dim(2);
+        let x = x.reshape([n, self.groups, channels / self.groups * dims[2], dims[3..].iter().product()]);
+        let mean = |x: Tensor<4>| x.mean_dim(3).mean_dim(2);
+        let centred = x.clone() - mean(x);
+        let variance = mean(centred.clone() * centred.clone());
         let normalised = centred / (variance + EPSILON).sqrt();
         let mut per_channel = [1; D];
         per_channel[1] = channels;
