@@ -21,7 +21,8 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let place = Self { folder: tempfile::tempdir().unwrap() };
-        let settings = [&TINY[..], &["network.input_size=[32, 32]"]].concat();
+        let size = ["network.input_size=[32, 32]", "diffusion.sampler=ddim", "diffusion.steps=4"];
+        let settings = [&TINY[..], &size].concat();
         place.write_bundle::<4>("bundle", "echo", &settings);
         fs::write(place.path("good.png"), png(image::ColorType::L8)).unwrap();
         place

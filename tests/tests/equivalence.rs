@@ -6,14 +6,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Device, Distribution, Tensor as BurnTensor};
+use burn::tensor::{Device, Tensor as BurnTensor};
 use ldseg::Tensor;
 use ldseg::bundle::{Bundle, Manifest, NETWORKS, TensorSpec};
 use ldseg::diffusion::{NoiseKey, Sampler, normal_latent};
 use ldseg::engine::{EngineKind, EngineOptions, Network};
 use ldseg::segmenter::{SegmentOptions, Segmenter, argmax};
 use ldseg::verify::{LABEL_AGREEMENT, NETWORK_TOLERANCE, PROBABILITY_TOLERANCE, verify};
-use ldseg_trainer::engine::{BurnNetwork, segmenter};
+use ldseg_trainer::engine::{BurnNetwork, segmenter, to_device};
 use ldseg_trainer::export;
 use ldseg_trainer::model::Networks;
 use ldseg_trainer::recipe::Recipe;
@@ -104,13 +104,15 @@ impl Case {
     }
 }
 
-/// Moves all weights away from where they start: a zero or a one would hide that something is left out.
-struct Perturb {
-    device: Device,
+/// Draws all weights anew: a zero or a one, which many start from, would hide that something is left out. burn's own
+/// generator is shared by all tests, so it would not draw the same twice.
+#[derive(Default)]
+struct Redraw {
     path: Vec<String>,
+    drawn: u64,
 }
 
-impl ModuleMapper for Perturb {
+impl ModuleMapper for Redraw {
     fn enter_module(&mut self, name: &str, _: &str) {
         self.path.push(name.to_string());
     }
@@ -120,34 +122,25 @@ impl ModuleMapper for Perturb {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<BurnTensor<D>>) -> Param<BurnTensor<D>> {
-        let uniform = |low, high| BurnTensor::<D>::random(param.dims(), Distribution::Uniform(low, high), &self.device);
-        match self.path.last().map(String::as_str) {
-            // A variance has to stay positive.
-            Some("running_var") => {
-                let factor = uniform(0.5, 2.0);
-                param.map(|value| value * factor)
-            }
-            Some("running_mean" | "gamma" | "beta" | "bias") => {
-                let shift = uniform(-0.3, 0.3);
-                param.map(|value| value + shift)
-            }
-            // Larger too: without the statistics of training a signal would fade on its way through batch normalisation.
+        let shape = param.dims();
+        let normal = normal_latent(NoiseKey { seed: 17, sample: self.drawn, frame: 0, step: 0 }, &shape);
+        self.drawn += 1;
+        let values = match self.path.last().map(String::as_str) {
+            Some("running_var") => normal.mapv(|x| (0.4 * x).exp()),
+            Some("gamma") => normal.mapv(|x| 1.0 + 0.2 * x),
+            Some("beta" | "bias" | "running_mean") => normal.mapv(|x| 0.2 * x),
+            // As large as keeps a signal from fading, or growing, on its way through batch normalisation.
             _ => {
-                let shift = uniform(-0.03, 0.03);
-                param.map(|value| value * 2.0 + shift)
+                let fan_in = normal.len() as f32 / shape[0] as f32;
+                normal.mapv(|x| 1.2 * x / fan_in.sqrt())
             }
-        }
+        };
+        param.map(|old| to_device(&values, &old.device()).unwrap())
     }
 }
 
-fn random_networks<const D: usize>(recipe: &Recipe) -> Networks<D> {
-    let device = Device::default();
-    device.seed(17);
-    Networks::<D>::new(&recipe.network(), &device).map(&mut Perturb { device: device.clone(), path: Vec::new() })
-}
-
 fn write<const D: usize>(recipe: &Recipe, dir: &Path) -> (Networks<D>, Bundle) {
-    let networks = random_networks(recipe);
+    let networks = Networks::<D>::new(&recipe.network(), &Device::default()).map(&mut Redraw::default());
     let written = export::write(recipe, &networks, &State::default(), dir);
     written.unwrap_or_else(|error| panic!("{} {:?}: {error}", recipe.name, recipe.network));
     (networks, Bundle::load(dir).unwrap())

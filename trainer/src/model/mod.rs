@@ -209,12 +209,8 @@ mod tests {
         config.validate().unwrap();
         let networks = Networks::<D>::new(config, &Device::default());
         let Networks { label_encoder, image_encoder, denoiser, label_decoder } = &networks;
-        let counts = [
-            label_encoder.num_params(),
-            image_encoder.num_params(),
-            denoiser.num_params(),
-            label_decoder.num_params(),
-        ];
+        let counts =
+            [label_encoder.num_params(), image_encoder.num_params(), denoiser.num_params(), label_decoder.num_params()];
         assert_eq!(networks.num_params(), counts.iter().sum::<usize>());
         counts
     }

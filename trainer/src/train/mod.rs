@@ -274,7 +274,7 @@ impl<'a, const D: usize> Trainer<'a, D> {
             let device = self.device.clone().without_autodiff();
             let dice = validate::dice(&self.average, &self.manifest, &self.validation, &device, workers)?;
             let mean = ldseg::metrics::nanmean(&dice);
-            best = self.state.best.is_none_or(|best| mean > best);
+            best = self.state.best.is_none_or(|best| best.is_nan() || mean > best);
             if best {
                 self.state.best = Some(mean);
             }
