@@ -36,7 +36,7 @@ const CASES: [Case; 5] = [
     Case {
         title: "2-D compact, grey, 4 classes, 32 x 48, predicts x0",
         recipe: "echo",
-        settings: &["network.input_size=[32, 48]"],
+        settings: &["network.input_size=[32, 64]"],
         batch: 3,
     },
     Case {
@@ -45,6 +45,7 @@ const CASES: [Case; 5] = [
         settings: &[
             "network.input_size=[64, 32]",
             "network.downsampling=16",
+            "network.stem=2",
             "network.widths=[16, 24, 32, 48]",
             "network.label_widths=[8, 16, 16, 32]",
             "diffusion.prediction=v",
@@ -81,6 +82,7 @@ const CASES: [Case; 5] = [
         settings: &[
             "network.input_size=[16, 16, 32]",
             "network.preset=reference",
+            "network.stem=1",
             "network.downsampling=8",
             "network.widths=[32, 64, 32]",
             "network.label_widths=[16, 32, 64, 32]",

@@ -34,14 +34,14 @@ fn grey_pictures_go_from_phantom_to_segmentation() {
 
 #[test]
 fn colour_pictures_go_from_phantom_to_segmentation() {
-    let settings = [&TINY[..], &["network.input_size=[32, 48]"]].concat();
+    let settings = [&TINY[..], &["network.input_size=[32, 64]"]].concat();
     let pipeline = Pipeline { phantom: "glands", recipe: "glas", settings, classes: 2, extension: "png" };
     pipeline.check(check_picture);
 }
 
 #[test]
 fn volumes_go_from_phantom_to_segmentation() {
-    let settings = [&TINY[..], &["network.input_size=[16, 16, 32]"]].concat();
+    let settings = [&TINY[..], &["network.input_size=[16, 16, 32]", "network.stem=2"]].concat();
     let pipeline = Pipeline { phantom: "knee", recipe: "knee", settings, classes: 3, extension: "nii.gz" };
     pipeline.check(check_volume);
 }

@@ -9,7 +9,7 @@ use std::{env, fs};
 
 use ldseg::engine::EngineKind;
 
-/// Changes to a recipe that leave a network of milliseconds. Needs an input size of multiples of 16.
+/// Changes to a recipe that leave a network of milliseconds. Needs an input size of multiples of 32 in 2-D, of 16 in 3-D.
 pub const TINY: [&str; 5] = [
     "network.widths=[8, 8, 16]",
     "network.label_widths=[8, 8, 8]",

@@ -81,6 +81,9 @@ pub struct NetworkRecipe {
     /// See [`NetworkConfig::downsampling`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub downsampling: Option<usize>,
+    /// See [`NetworkConfig::stem`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stem: Option<usize>,
     /// See [`NetworkConfig::latent_channels`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latent_channels: Option<usize>,
@@ -126,7 +129,7 @@ impl Default for Preprocessing {
 }
 
 /// The diffusion process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Diffusion {
     /// T.
@@ -137,6 +140,12 @@ pub struct Diffusion {
     pub prediction: Prediction,
     /// Where latents are standardised.
     pub latent_standardisation: LatentStandardisation,
+    /// Part of the training samples at t = T - 1, where `direct` starts; the others have t uniform in 0..T. Noise that
+    /// is not nearly pure betrays the label to the denoiser, so it is here that it learns to read the image.
+    pub pure_noise: f64,
+    /// Part of the other training samples whose z_t is noised from the denoiser's own estimate at T - 1 in place of the
+    /// label's latent, as it happens when sampling (Bengio et al. 2015 on such exposure bias). Without effect for `reference`.
+    pub own_estimate: f64,
     /// Sampler for validation, and the bundle's default.
     pub sampler: Sampler,
     /// Its steps.
@@ -150,8 +159,10 @@ impl Default for Diffusion {
             schedule: ScheduleKind::Cosine,
             prediction: Prediction::X0,
             latent_standardisation: LatentStandardisation::None,
-            sampler: Sampler::Ddim,
-            steps: 4,
+            pure_noise: 0.5,
+            own_estimate: 0.5,
+            sampler: Sampler::Direct,
+            steps: 1,
         }
     }
 }
@@ -274,6 +285,7 @@ impl Recipe {
         let preset = make(r.input_size.clone(), r.channels, self.classes.len());
         NetworkConfig {
             downsampling: r.downsampling.unwrap_or(preset.downsampling),
+            stem: r.stem.unwrap_or(preset.stem),
             latent_channels: r.latent_channels.unwrap_or(preset.latent_channels),
             embedding_channels: r.embedding_channels.unwrap_or(preset.embedding_channels),
             widths: r.widths.clone().unwrap_or(preset.widths),
@@ -331,6 +343,11 @@ impl Recipe {
             return fail(format!("training.loss.autoencoder is {}, expected 0 to 1", t.loss.autoencoder));
         }
         let d = &self.diffusion;
+        for (key, part) in [("pure_noise", d.pure_noise), ("own_estimate", d.own_estimate)] {
+            if !(0.0..=1.0).contains(&part) {
+                return fail(format!("diffusion.{key} is {part}, expected 0 to 1"));
+            }
+        }
         if d.timesteps < 2 || d.steps == 0 || d.steps >= d.timesteps {
             return fail(format!(
                 "diffusion: timesteps {} and steps {}, expected 2 or more and 1 to timesteps - 1",

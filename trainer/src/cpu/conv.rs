@@ -4,9 +4,17 @@
 //! which is an order of magnitude slower on a CPU. Samples run in parallel; sums over the batch are taken in a fixed
 //! order, so results do not depend on the number of threads.
 
+use std::cell::Cell;
+use std::ops::Range;
+
 use ndarray::linalg::general_mat_mul;
-use ndarray::{ArrayView2, ArrayViewMut2};
+use ndarray::{ArrayView2, ArrayViewMut2, s};
 use rayon::prelude::*;
+
+use super::simd::{sum, vectorised};
+
+/// Numbers of the patch matrix at a time, at most where one line allows: 512 KiB.
+const TILE: usize = 128 * 1024;
 
 /// Sizes of one convolution. Spatial axes are padded in front with 1 up to three; the slowest comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,32 +57,61 @@ impl Geometry {
         self.kernel == [1; 3] && self.stride == [1; 3]
     }
 
-    /// Calls `row(patch_row, input_row_offset, first, last)` for every run of output positions along the fastest
-    /// axis; positions `first..last` of the run read inside the input, the others read padding.
-    fn for_each_row(&self, channels: usize, mut row: impl FnMut(usize, Option<usize>, usize, usize, usize)) {
+    /// Lines of the output, that is runs along its fastest axis.
+    fn lines(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    /// The lines, cut into tiles whose patches stay in a core's second-level cache.
+    fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let lines = self.lines();
+        let per_tile = if self.is_pointwise() {
+            lines
+        } else {
+            (TILE / (self.patch_len() * self.output[2]).max(1)).clamp(1, lines.max(1))
+        };
+        (0..lines).step_by(per_tile.max(1)).map(move |first| first..(first + per_tile).min(lines))
+    }
+
+    /// Calls `run` with room for the patches of one tile, which holds anything.
+    fn with_tile_buffer<R>(&self, run: impl FnOnce(&mut [f32]) -> R) -> R {
+        let widest = if self.is_pointwise() { 0 } else { self.tiles().next().map_or(0, |tile| tile.len()) };
+        let len = self.patch_len() * widest * self.output[2];
+        thread_local!(static BUFFER: Cell<Vec<f32>> = const { Cell::new(Vec::new()) });
+        BUFFER.with(|kept| {
+            let mut buffer = kept.take();
+            buffer.resize(buffer.len().max(len), 0.0);
+            let result = run(&mut buffer[..len]);
+            kept.set(buffer);
+            result
+        })
+    }
+
+    /// Calls `row(run, input_row_offset, first, last, kx)` for every row of the patch matrix and every line of `tile`;
+    /// positions `first..last` of the line read inside the input, the others read padding.
+    fn for_each_row(&self, tile: &Range<usize>, mut row: impl FnMut(usize, Option<usize>, usize, usize, usize)) {
         let [_, in_h, in_w] = self.input;
-        let [out_d, out_h, out_w] = self.output;
+        let [_, out_h, out_w] = self.output;
         let mut run = 0;
-        for c in 0..channels {
+        for c in 0..self.c_in / self.groups {
             for kz in 0..self.kernel[0] {
                 for ky in 0..self.kernel[1] {
                     for kx in 0..self.kernel[2] {
                         // Output positions whose input column lies inside: 0 <= ox * stride + kx - pad < in_w.
                         let first = self.pad[2].saturating_sub(kx).div_ceil(self.stride[2]).min(out_w);
                         let last = (in_w + self.pad[2]).saturating_sub(kx).div_ceil(self.stride[2]).min(out_w);
-                        for oz in 0..out_d {
+                        for line in tile.clone() {
+                            let (oz, oy) = (line / out_h, line % out_h);
                             let iz = (oz * self.stride[0] + kz).checked_sub(self.pad[0]);
-                            for oy in 0..out_h {
-                                let iy = (oy * self.stride[1] + ky).checked_sub(self.pad[1]);
-                                let offset = match (iz, iy) {
-                                    (Some(z), Some(y)) if z < self.input[0] && y < in_h => {
-                                        Some(((c * self.input[0] + z) * in_h + y) * in_w)
-                                    }
-                                    _ => None,
-                                };
-                                row(run, offset, first, last.max(first), kx);
-                                run += 1;
-                            }
+                            let iy = (oy * self.stride[1] + ky).checked_sub(self.pad[1]);
+                            let offset = match (iz, iy) {
+                                (Some(z), Some(y)) if z < self.input[0] && y < in_h => {
+                                    Some(((c * self.input[0] + z) * in_h + y) * in_w)
+                                }
+                                _ => None,
+                            };
+                            row(run, offset, first, last.max(first), kx);
+                            run += 1;
                         }
                     }
                 }
@@ -82,9 +119,10 @@ impl Geometry {
         }
     }
 
-    fn im2col(&self, x: &[f32], col: &mut [f32]) {
+    /// The patches of a tile's output positions, one a column.
+    fn im2col(&self, tile: &Range<usize>, x: &[f32], col: &mut [f32]) {
         let (out_w, stride, pad) = (self.output[2], self.stride[2], self.pad[2]);
-        self.for_each_row(self.c_in / self.groups, |run, offset, first, last, kx| {
+        self.for_each_row(tile, |run, offset, first, last, kx| {
             let target = &mut col[run * out_w..(run + 1) * out_w];
             let Some(offset) = offset else {
                 target.fill(0.0);
@@ -106,9 +144,10 @@ impl Geometry {
         });
     }
 
-    fn col2im(&self, col: &[f32], dx: &mut [f32]) {
+    /// Adds each patch to where it was read from.
+    fn col2im(&self, tile: &Range<usize>, col: &[f32], dx: &mut [f32]) {
         let (out_w, stride, pad) = (self.output[2], self.stride[2], self.pad[2]);
-        self.for_each_row(self.c_in / self.groups, |run, offset, first, last, kx| {
+        self.for_each_row(tile, |run, offset, first, last, kx| {
             let Some(offset) = offset else { return };
             if first == last {
                 return;
@@ -141,33 +180,31 @@ pub fn forward(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<
     let (in_len, out_len, patch) = (g.in_len(), g.out_len(), g.patch_len());
     let (in_group, out_group) = (g.c_in / g.groups, g.c_out / g.groups);
     let mut y = vec![0.0; g.batch * g.c_out * out_len];
-    y.par_chunks_mut(g.c_out * out_len).zip(x.par_chunks(g.c_in * in_len)).for_each_init(
-        || vec![0.0; if g.is_pointwise() { 0 } else { patch * out_len }],
-        |col, (y, x)| {
+    y.par_chunks_mut(g.c_out * out_len).zip(x.par_chunks(g.c_in * in_len)).for_each(|(y, x)| {
+        g.with_tile_buffer(|col| {
             for (group, y) in y.chunks_mut(out_group * out_len).enumerate() {
                 let x = &x[group * in_group * in_len..][..in_group * in_len];
-                let w = &w[group * out_group * patch..][..out_group * patch];
+                let w = matrix(&w[group * out_group * patch..][..out_group * patch], out_group, patch);
                 if let Some(bias) = bias {
                     for (row, bias) in y.chunks_mut(out_len).zip(&bias[group * out_group..]) {
                         row.fill(*bias);
                     }
                 }
-                let col = if g.is_pointwise() {
-                    x
-                } else {
-                    g.im2col(x, col);
-                    &*col
-                };
-                general_mat_mul(
-                    1.0,
-                    &matrix(w, out_group, patch),
-                    &matrix(col, patch, out_len),
-                    1.0,
-                    &mut matrix_mut(y, out_group, out_len),
-                );
+                let mut y = matrix_mut(y, out_group, out_len);
+                if g.is_pointwise() {
+                    general_mat_mul(1.0, &w, &matrix(x, patch, out_len), 1.0, &mut y);
+                    continue;
+                }
+                for tile in g.tiles() {
+                    let columns = tile.start * g.output[2]..tile.end * g.output[2];
+                    let col = &mut col[..patch * columns.len()];
+                    g.im2col(&tile, x, col);
+                    let col = matrix(col, patch, columns.len());
+                    general_mat_mul(1.0, &w, &col, 1.0, &mut y.slice_mut(s![.., columns]));
+                }
             }
-        },
-    );
+        });
+    });
     y
 }
 
@@ -199,7 +236,7 @@ pub fn backward(g: &Geometry, x: &[f32], w: &[f32], dy: &[f32], with_x: bool) ->
         .par_chunks(samples * g.c_in * in_len)
         .zip(dy.par_chunks(samples * g.c_out * out_len))
         .zip(dx_chunks)
-        .map(|((x, dy), dx)| backward_samples(g, x, w, dy, dx))
+        .map(|((x, dy), dx)| g.with_tile_buffer(|col| backward_samples(g, [x, w, dy], dx, col)))
         .collect();
     let mut partials = partials.into_iter();
     let (mut dw, mut bias) = partials.next().unwrap_or_else(|| (vec![0.0; w.len()], vec![0.0; g.c_out]));
@@ -211,38 +248,42 @@ pub fn backward(g: &Geometry, x: &[f32], w: &[f32], dy: &[f32], with_x: bool) ->
 }
 
 /// One after the other, the samples of one partial sum; `dx` is empty where it isn't wanted.
-fn backward_samples(g: &Geometry, x: &[f32], w: &[f32], dy: &[f32], dx: &mut [f32]) -> (Vec<f32>, Vec<f32>) {
+fn backward_samples(g: &Geometry, [x, w, dy]: [&[f32]; 3], dx: &mut [f32], col: &mut [f32]) -> (Vec<f32>, Vec<f32>) {
     let (in_len, out_len, patch) = (g.in_len(), g.out_len(), g.patch_len());
     let (in_group, out_group) = (g.c_in / g.groups, g.c_out / g.groups);
     let mut dw = vec![0.0; w.len()];
     let mut dbias = vec![0.0; g.c_out];
-    let mut col = vec![0.0; if g.is_pointwise() { 0 } else { patch * out_len }];
     for (sample, (x, dy)) in x.chunks(g.c_in * in_len).zip(dy.chunks(g.c_out * out_len)).enumerate() {
         for (bias, row) in dbias.iter_mut().zip(dy.chunks(out_len)) {
-            *bias += row.iter().sum::<f32>();
+            *bias += vectorised(|| sum(row, row, |x, _| x)) as f32;
         }
         for group in 0..g.groups {
             let x = &x[group * in_group * in_len..][..in_group * in_len];
             let dy = matrix(&dy[group * out_group * out_len..][..out_group * out_len], out_group, out_len);
             let weights = group * out_group * patch..(group + 1) * out_group * patch;
-            let patches = if g.is_pointwise() {
-                x
-            } else {
-                g.im2col(x, &mut col);
-                &*col
-            };
             let mut dw = matrix_mut(&mut dw[weights.clone()], out_group, patch);
-            general_mat_mul(1.0, &dy, &matrix(patches, patch, out_len).t(), 1.0, &mut dw);
-            if dx.is_empty() {
+            let w = matrix(&w[weights], out_group, patch);
+            let dx = match dx.is_empty() {
+                true => &mut [][..],
+                false => &mut dx[(sample * g.c_in + group * in_group) * in_len..][..in_group * in_len],
+            };
+            if g.is_pointwise() {
+                general_mat_mul(1.0, &dy, &matrix(x, patch, out_len).t(), 1.0, &mut dw);
+                if !dx.is_empty() {
+                    general_mat_mul(1.0, &w.t(), &dy, 0.0, &mut matrix_mut(dx, patch, out_len));
+                }
                 continue;
             }
-            let dx = &mut dx[(sample * g.c_in + group * in_group) * in_len..][..in_group * in_len];
-            let w = matrix(&w[weights], out_group, patch);
-            if g.is_pointwise() {
-                general_mat_mul(1.0, &w.t(), &dy, 0.0, &mut matrix_mut(dx, patch, out_len));
-            } else {
-                general_mat_mul(1.0, &w.t(), &dy, 0.0, &mut matrix_mut(&mut col, patch, out_len));
-                g.col2im(&col, dx);
+            for tile in g.tiles() {
+                let columns = tile.start * g.output[2]..tile.end * g.output[2];
+                let col = &mut col[..patch * columns.len()];
+                let dy = dy.slice(s![.., columns.clone()]);
+                g.im2col(&tile, x, col);
+                general_mat_mul(1.0, &dy, &matrix(col, patch, columns.len()).t(), 1.0, &mut dw);
+                if !dx.is_empty() {
+                    general_mat_mul(1.0, &w.t(), &dy, 0.0, &mut matrix_mut(col, patch, columns.len()));
+                    g.col2im(&tile, col, dx);
+                }
             }
         }
     }

@@ -5,7 +5,9 @@
 //! the trained one.
 
 mod conv;
+mod loss;
 mod norm;
+mod simd;
 
 use burn::backend::autodiff::{
     checkpoint::base::Checkpointer,
@@ -17,6 +19,7 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Tensor, TensorData};
 
+pub use loss::SMOOTHING;
 pub use norm::sigmoid;
 
 /// Stride, padding and groups of a convolution; each list holds one entry per spatial axis.
@@ -83,9 +86,13 @@ fn inputs<const D: usize, const E: usize>(x: &Tensor<D>, a: &Tensor<E>, b: &Tens
     Some(Inputs::Tracked(contiguous([x.into_primitive(), a.into_primitive(), b.into_primitive()]), nodes))
 }
 
-fn finish<const D: usize, O, S>(prep: OpsKind<O, Flex, S, NoCheckpointing, 3>, state: S, y: FlexTensor) -> Tensor<D>
+fn finish<const D: usize, const N: usize, O, S>(
+    prep: OpsKind<O, Flex, S, NoCheckpointing, N>,
+    state: S,
+    y: FlexTensor,
+) -> Tensor<D>
 where
-    O: Backward<Flex, 3, State = S>,
+    O: Backward<Flex, N, State = S>,
     S: Clone + Send + std::fmt::Debug + 'static,
 {
     Tensor::from_primitive::<Autodiff<Flex>>(match prep {
@@ -189,6 +196,37 @@ pub fn group_norm<const D: usize>(
             finish(prep, (x, gamma, beta, geometry), y)
         }
     })
+}
+
+#[derive(Debug)]
+struct LossBackward;
+
+impl Backward<Flex, 1> for LossBackward {
+    type State = (loss::Probabilities, FlexTensor, loss::Geometry);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let weights = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let [node] = ops.parents;
+        let (probabilities, one_hot, geometry) = ops.state;
+        let &[cross_entropy, dice] = slice(&weights) else { unreachable!("the output has two elements") };
+        if let Some(node) = node {
+            let dx = loss::backward(&geometry, &probabilities, slice(&one_hot), [cross_entropy, dice]);
+            grads.register::<Flex>(node.id, tensor(dx, one_hot.layout().shape().to_vec()));
+        }
+    }
+}
+
+/// Cross-entropy and 1 - soft Dice of the softmax of tracked `logits` `[N, K, ...]` against `one_hot`, shaped alike.
+pub fn segmentation_losses<const D: usize>(logits: &Tensor<D>, one_hot: &Tensor<D>) -> Option<Tensor<1>> {
+    let dims = logits.dims();
+    let geometry = loss::Geometry { batch: dims[0], classes: dims[1], len: dims[2..].iter().product() };
+    let x = logits.clone().autodiff().try_into_primitive::<Autodiff<Flex>>().ok()?;
+    let one_hot = one_hot.clone().inner().try_into_primitive::<Flex>().ok()?.to_contiguous();
+    let node = x.node();
+    let (losses, probabilities) = loss::forward(&geometry, slice(&x.into_primitive().to_contiguous()), slice(&one_hot));
+    let y = tensor(losses.map(|loss| loss as f32).to_vec(), [2]);
+    let prep = LossBackward.prepare::<NoCheckpointing>([node]).compute_bound().stateful();
+    Some(finish(prep, (probabilities, one_hot, geometry), y))
 }
 
 #[cfg(test)]

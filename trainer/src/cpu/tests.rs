@@ -105,6 +105,32 @@ fn group_norm_equals_its_definition() {
 }
 
 #[test]
+fn segmentation_losses_equal_their_definition() {
+    let device = Device::flex().autodiff();
+    device.seed(4);
+    for [n, classes, h, w] in [[3, 4, 17, 19], [1, 2, 3, 5]] {
+        let logits = random([n, classes, h, w], &device) * 3.0;
+        let logits = logits.detach().require_grad();
+        let label = |i: usize| (i * i + i / 7) % classes;
+        let hot =
+            |i: usize| f32::from(u8::from(label(i / (classes * h * w) * h * w + i % (h * w)) == i / (h * w) % classes));
+        let one_hot = TensorData::new((0..n * classes * h * w).map(hot).collect(), [n, classes, h, w]);
+        let one_hot = Tensor::<4>::from_data(one_hot, &device);
+        let weights = Tensor::<1>::from_data([0.7, 1.9], &device);
+        let ours = segmentation_losses(&logits, &one_hot).expect("flex has the kernel");
+        let stock = Tensor::cat(crate::train::loss::segmentation_losses(logits.clone(), one_hot).to_vec(), 0);
+        let tolerance = Tolerance::<f32>::relative(1e-5).set_absolute(1e-6);
+        ours.to_data().assert_approx_eq(&stock.to_data(), tolerance);
+        let gradient = |losses: Tensor<1>| {
+            let gradients = (losses * weights.clone()).sum().backward();
+            logits.grad(&gradients).expect("the logits are tracked").to_data()
+        };
+        let (ours, stock) = (gradient(ours), gradient(stock));
+        ours.assert_approx_eq(&stock, Tolerance::<f32>::relative(1e-4).set_absolute(1e-8));
+    }
+}
+
+#[test]
 fn convolution_gradient_equals_finite_differences() {
     let g = conv_geometry(
         &[2, 2, 5, 6],

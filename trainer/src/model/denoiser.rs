@@ -13,8 +13,9 @@ const TIME_WIDTH: usize = 64;
 
 /// Prediction = f_denoiser(z_t, z_i, t).
 ///
-/// Both presets share the layers. In 2-D every skip connection of the U-Net is used, those of the first convolution
-/// and the downsamplers too; the published 3-D network has none of these and one block fewer per level on the way up.
+/// Both presets share the layers. The published 2-D network uses every skip connection of the U-Net, those of the first
+/// convolution and the downsamplers too; its 3-D network and the compact one have none of these and one block fewer per
+/// level on the way up.
 #[derive(Module, Debug)]
 pub struct Denoiser<const D: usize> {
     time1: Linear,
@@ -78,7 +79,7 @@ impl<const D: usize> Denoiser<D> {
     pub fn new(config: &NetworkConfig, device: &Device) -> Self {
         let build = Builder { config, device };
         let widths = &config.denoiser_widths;
-        let all_skips = config.preset == Preset::Compact || axes(D) == 2;
+        let all_skips = config.preset == Preset::Reference && axes(D) == 2;
         let mut skips = if all_skips { vec![widths[0]] } else { Vec::new() };
         let mut channels = widths[0];
         let mut down = Vec::new();

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use super::NetworkConfig;
 use super::layers::{Conv, GroupNorm, ResidualBlock};
 
-/// A stride-2 convolution, then on each level a residual block, with stride-2 convolutions between the levels.
+/// An overlapping convolution at the stem's stride, then on each level a residual block, with stride-2 convolutions between the levels.
 #[derive(Module, Debug)]
 pub struct CompactEncoder<const D: usize> {
     stem: Conv<D>,
@@ -23,7 +23,7 @@ impl<const D: usize> CompactEncoder<D> {
         let coarsest = widths[widths.len() - 1];
         let block = |width: usize| ResidualBlock::new(width, width, [config.groups(width); 2], device);
         Self {
-            stem: Conv::new(c_in, widths[0], 3, device).with_stride(2),
+            stem: Conv::new(c_in, widths[0], 2 * config.stem - 1, device).with_stride(config.stem),
             blocks: widths.iter().map(|width| block(*width)).collect(),
             downs: widths.windows(2).map(|w| Conv::new(w[0], w[1], 3, device).with_stride(2)).collect(),
             last: block(coarsest),

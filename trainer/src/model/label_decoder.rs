@@ -2,11 +2,12 @@
 
 use burn::module::Module;
 use burn::nn::BatchNorm;
-use burn::tensor::activation::{silu, softmax};
+use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor};
 
 use super::layers::{
-    Conv, ConvTranspose, GroupNorm, PublishedBlock, ResidualBlock, axes, batch_norm, depth_to_space, upsample,
+    Conv, ConvTranspose, GroupNorm, PublishedBlock, ResidualBlock, axes, batch_norm, class_softmax, depth_to_space,
+    upsample,
 };
 use super::{NetworkConfig, Preset};
 
@@ -39,11 +40,11 @@ impl<const D: usize> LabelDecoder<D> {
 
     /// `z` `[N, C, ...]` to class probabilities `[N, K, ... * downsampling]`.
     pub fn forward(&self, z: Tensor<D>) -> Tensor<D> {
-        softmax(self.logits(z), 1)
+        class_softmax(self.logits(z))
     }
 }
 
-/// Residual blocks with nearest-neighbour enlargement between them; the last doubling is a sub-pixel convolution, so
+/// Residual blocks with nearest-neighbour enlargement between them; the last enlargement is a sub-pixel convolution, so
 /// nothing runs at the full size.
 #[derive(Module, Debug)]
 pub struct CompactLabelDecoder<const D: usize> {
@@ -53,6 +54,8 @@ pub struct CompactLabelDecoder<const D: usize> {
     narrow: Vec<Conv<D>>,
     norm: GroupNorm,
     head: Conv<D>,
+    #[module(skip)]
+    enlargement: usize,
 }
 
 impl<const D: usize> CompactLabelDecoder<D> {
@@ -66,7 +69,8 @@ impl<const D: usize> CompactLabelDecoder<D> {
             blocks: widths.iter().map(|width| block(*width)).collect(),
             narrow: widths.windows(2).map(|w| Conv::new(w[0], w[1], 1, device)).collect(),
             norm: GroupNorm::new(config.groups(finest), finest, device),
-            head: Conv::new(finest, config.classes << axes(D), 3, device),
+            head: Conv::new(finest, config.classes * config.stem.pow(axes(D) as u32), 1, device),
+            enlargement: config.stem,
         }
     }
 
@@ -75,7 +79,7 @@ impl<const D: usize> CompactLabelDecoder<D> {
         for (narrow, block) in self.narrow.iter().zip(&self.blocks[1..]) {
             x = block.forward(upsample(narrow.forward(x)), None);
         }
-        depth_to_space(self.head.forward(self.norm.forward_silu(x)))
+        depth_to_space(self.head.forward(self.norm.forward_silu(x)), self.enlargement)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{BatchNorm, BatchNormConfig, Initializer, Linear, LinearConfig};
-use burn::tensor::activation::{silu, softmax};
+use burn::tensor::activation::{relu, silu, softmax};
 use burn::tensor::module::{conv_transpose2d, conv2d, conv3d, interpolate, max_pool2d};
 use burn::tensor::ops::{
     ConvOptions, ConvTransposeOptions, InterpolateMode, InterpolateOptions, MaxPoolOptions, PadMode,
@@ -158,17 +158,31 @@ pub fn upsample<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     as_rank(volume.reshape([n, c, 2 * d, 2 * h, 2 * w]))
 }
 
-/// Moves blocks of 2 per axis from the channels into space (sub-pixel convolution, Shi et al. 2016):
-/// `[N, K * 2^axes, ...]` to `[N, K, 2 * ...]`.
-pub fn depth_to_space<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+/// Moves blocks of side `b` from the channels into space (sub-pixel convolution, Shi et al. 2016):
+/// `[N, K * b^axes, ...]` to `[N, K, b * ...]`.
+pub fn depth_to_space<const D: usize>(x: Tensor<D>, b: usize) -> Tensor<D> {
     if D == 4 {
         let [n, c, h, w] = as_rank::<D, 4>(x.clone()).dims();
-        let blocks = x.reshape([n, c / 4, 2, 2, h, w]).permute([0, 1, 4, 2, 5, 3]);
-        return as_rank(blocks.reshape([n, c / 4, 2 * h, 2 * w]));
+        let k = c / (b * b);
+        let blocks = x.reshape([n, k, b, b, h, w]).permute([0, 1, 4, 2, 5, 3]);
+        return as_rank(blocks.reshape([n, k, b * h, b * w]));
     }
     let [n, c, d, h, w] = as_rank::<D, 5>(x.clone()).dims();
-    let blocks = x.reshape([n, c / 8, 2, 2, 2, d, h, w]).permute([0, 1, 5, 2, 6, 3, 7, 4]);
-    as_rank(blocks.reshape([n, c / 8, 2 * d, 2 * h, 2 * w]))
+    let k = c / (b * b * b);
+    let blocks = x.reshape([n, k, b, b, b, d, h, w]).permute([0, 1, 5, 2, 6, 3, 7, 4]);
+    as_rank(blocks.reshape([n, k, b * d, b * h, b * w]))
+}
+
+/// Softmax over the channels of `[N, K, ...]`, class by class: engines run a softmax whose axis is not the fastest lane
+/// by lane, which for a label map takes longer than the whole network before it.
+pub fn class_softmax<const D: usize>(logits: Tensor<D>) -> Tensor<D> {
+    let classes = logits.dims()[1];
+    let class = |x: &Tensor<D>, k: usize| x.clone().narrow(1, k, 1);
+    // max(a, b) = a + relu(b - a).
+    let greatest = (1..classes).fold(class(&logits, 0), |most, k| most.clone() + relu(class(&logits, k) - most));
+    let p = (logits - greatest).exp();
+    let total = (1..classes).fold(class(&p, 0), |total, k| total + class(&p, k));
+    p / total
 }
 
 /// Group normalisation (Wu and He 2018), with SiLU after it where asked.

@@ -43,11 +43,15 @@ pub struct NetworkConfig {
     pub classes: usize,
     /// Input size over latent size, 8 or 16.
     pub downsampling: usize,
+    /// Stride of the first convolution of the compact encoders, and by how much the compact decoder's last layer
+    /// enlarges, 2 or 4: nothing is computed at a finer grid. `reference` works at the full size; 1.
+    pub stem: usize,
     /// Channels of the label latent z.
     pub latent_channels: usize,
     /// Channels of the image embedding z_i.
     pub embedding_channels: usize,
-    /// Widths of the image encoder and label decoder, one per level, from half the input size down to the latent's.
+    /// Widths of the image encoder and label decoder, one per level, from the first convolution's output size (half
+    /// the input size for `reference`) down to the latent's.
     pub widths: Vec<usize>,
     /// Widths of the label encoder, whose input is far simpler; `reference` has one level more, at the input size.
     pub label_widths: Vec<usize>,
@@ -65,17 +69,20 @@ pub struct NetworkConfig {
 impl NetworkConfig {
     /// The default for new work.
     pub fn compact(input_size: Vec<usize>, channels: usize, classes: usize) -> Self {
+        // A kernel of side 7 has seven times the weights in 3-D, and volumes are sampled more coarsely to begin with.
+        let plane = input_size.len() == 2;
         Self {
             preset: Preset::Compact,
             input_size,
             channels,
             classes,
-            downsampling: 8,
-            latent_channels: 8,
+            downsampling: if plane { 16 } else { 8 },
+            stem: if plane { 4 } else { 2 },
+            latent_channels: if plane { 16 } else { 8 },
             embedding_channels: 48,
-            widths: vec![24, 48, 96],
+            widths: if plane { vec![32, 64, 96] } else { vec![24, 48, 96] },
             label_widths: vec![16, 32, 64],
-            denoiser_widths: vec![48, 64],
+            denoiser_widths: vec![32, 48],
             denoiser_blocks: 1,
             denoiser_attention: vec![false, true],
             group_size: 8,
@@ -90,6 +97,7 @@ impl NetworkConfig {
             channels,
             classes,
             downsampling: 16,
+            stem: 1,
             latent_channels: 1,
             embedding_channels: 1,
             widths: vec![32, 64, 64, 32],
@@ -138,12 +146,16 @@ impl NetworkConfig {
         if !matches!(self.downsampling, 8 | 16) {
             return fail(format!("downsampling is {}, expected 8 or 16", self.downsampling));
         }
-        if 1 << self.widths.len() != self.downsampling {
+        if !(if self.preset == Preset::Compact { [2, 4] } else { [1, 1] }).contains(&self.stem) {
+            return fail(format!("stem is {}, expected 2 or 4 for compact and 1 for reference", self.stem));
+        }
+        let levels = (self.downsampling / self.stem).ilog2() as usize + usize::from(self.preset == Preset::Compact);
+        if self.widths.len() != levels {
             return fail(format!(
-                "widths has {} levels, expected {} for downsampling {}",
+                "widths has {} levels, expected {levels} for downsampling {} and stem {}",
                 self.widths.len(),
-                self.downsampling.ilog2(),
-                self.downsampling
+                self.downsampling,
+                self.stem
             ));
         }
         let label_levels = self.widths.len() + usize::from(self.preset == Preset::Reference);

@@ -49,6 +49,9 @@ pub struct State {
     /// Validation Dice per class, background left out, at this checkpoint if it was validated. NaN for a class that no
     /// case has and none was predicted to have.
     pub dice: Vec<f64>,
+    /// The same of the label encoder and decoder alone, which bounds it.
+    #[serde(default)]
+    pub autoencoder_dice: Vec<f64>,
 }
 
 /// A run's checkpoint folder.
@@ -197,7 +200,13 @@ mod tests {
         let networks = Networks::<4>::new(&config, &device.clone().autodiff());
         let checkpoints = Checkpoints::open(run.path()).unwrap();
         // Numbers that a reader of JSON may change in the last bit, or cannot read.
-        let state = State { step: 3, sums: [0.1 + 0.2, 1e-17, 1.0 / 3.0, 0.0], best: Some(0.7), dice: vec![f64::NAN] };
+        let state = State {
+            step: 3,
+            sums: [0.1 + 0.2, 1e-17, 1.0 / 3.0, 0.0],
+            best: Some(0.7),
+            dice: vec![f64::NAN],
+            ..State::default()
+        };
         let optimiser = AdamWConfig::new().init();
         let save = |best| checkpoints.save(&networks, &networks.valid(), &optimiser, &state, best).unwrap();
 

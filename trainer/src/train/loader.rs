@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::data::{Augmentation, Dataset, Sample, augment};
+use crate::recipe::Diffusion;
 
 /// Batches that wait for the training loop at most.
 const AHEAD: usize = 3;
@@ -27,8 +28,31 @@ pub struct Batch {
     pub one_hot: Tensor,
     /// One timestep per sample.
     pub timesteps: Vec<usize>,
+    /// For each sample, whether z_t starts from the denoiser's own estimate in place of the label's latent.
+    pub own_estimate: Vec<bool>,
     /// Noise of the latent's shape, `[N, ...]`.
     pub eps: Tensor,
+}
+
+impl Batch {
+    /// Cuts the batch into `parts` batches of nearly equal size, fewer if there are fewer samples.
+    pub fn split(&self, parts: usize) -> Vec<Self> {
+        let samples = self.timesteps.len();
+        let parts = parts.clamp(1, samples.max(1));
+        let part = |index: usize| {
+            let range = index * samples / parts..(index + 1) * samples / parts;
+            let cut = |tensor: &Tensor| tensor.slice_axis(Axis(0), range.clone().into()).to_owned();
+            Self {
+                image: cut(&self.image),
+                labels: cut(&self.labels),
+                one_hot: cut(&self.one_hot),
+                timesteps: self.timesteps[range.clone()].to_vec(),
+                own_estimate: self.own_estimate[range.clone()].to_vec(),
+                eps: cut(&self.eps),
+            }
+        };
+        (0..parts).map(part).collect()
+    }
 }
 
 /// What batches are made from.
@@ -44,8 +68,8 @@ pub struct LoaderSpec {
     pub classes: usize,
     /// Latent shape without the batch axis.
     pub latent_shape: Vec<usize>,
-    /// T.
-    pub timesteps: usize,
+    /// How timesteps are drawn.
+    pub diffusion: Diffusion,
     /// Samples per batch.
     pub batch_size: usize,
     /// Times that each case is seen in one epoch.
@@ -63,6 +87,14 @@ fn generator(seed: u64, purpose: u64, index: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(index * 3 + purpose);
     rng
+}
+
+/// t, and whether z_t starts from the denoiser's own estimate.
+fn draw_timestep(diffusion: &Diffusion, rng: &mut ChaCha8Rng) -> (usize, bool) {
+    if rng.random::<f64>() < diffusion.pure_noise {
+        return (diffusion.timesteps - 1, false);
+    }
+    (rng.random_range(0..diffusion.timesteps), rng.random::<f64>() < diffusion.own_estimate)
 }
 
 impl LoaderSpec {
@@ -93,7 +125,7 @@ impl LoaderSpec {
         order.shuffle(&mut generator(self.seed, ORDER, epoch as u64));
         let first = place * self.batch_size;
         let chosen = &order[first..(first + self.batch_size).min(order.len())];
-        let mut timesteps = Vec::new();
+        let mut draws = Vec::new();
         let mut noise = Vec::new();
         let samples: Vec<Sample> = chosen
             .iter()
@@ -101,7 +133,7 @@ impl LoaderSpec {
             .map(|(index, case)| {
                 let index = (step * self.batch_size + index) as u64;
                 let mut rng = generator(self.seed, DIFFUSION, index);
-                timesteps.push(rng.random_range(0..self.timesteps));
+                draws.push(draw_timestep(&self.diffusion, &mut rng));
                 noise.extend(
                     (0..self.latent_shape.iter().product()).map(|_| -> f32 { StandardNormal.sample(&mut rng) }),
                 );
@@ -109,10 +141,10 @@ impl LoaderSpec {
                 augment(&self.dataset.samples[*case], &self.augmentation, self.normalisation, &mut rng)
             })
             .collect();
-        self.assemble(&samples, timesteps, noise)
+        self.assemble(&samples, draws, noise)
     }
 
-    fn assemble(&self, samples: &[Sample], timesteps: Vec<usize>, noise: Vec<f32>) -> Batch {
+    fn assemble(&self, samples: &[Sample], draws: Vec<(usize, bool)>, noise: Vec<f32>) -> Batch {
         let shape = samples[0].labels.shape();
         let batched = |channels: usize| IxDyn(&[&[samples.len(), channels], shape].concat());
         let channels = samples[0].image.shape()[0];
@@ -130,6 +162,7 @@ impl LoaderSpec {
         let latent = IxDyn(&[&[samples.len()], &self.latent_shape[..]].concat());
         let mut eps = Tensor::zeros(latent);
         eps.iter_mut().zip(noise).for_each(|(value, noise)| *value = noise);
-        Batch { image, labels, one_hot, timesteps, eps }
+        let (timesteps, own_estimate) = draws.into_iter().unzip();
+        Batch { image, labels, one_hot, timesteps, own_estimate, eps }
     }
 }

@@ -1,19 +1,17 @@
 //! The one loss that all four networks are trained under.
 
+use burn::module::Module;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use ldseg::Result;
-use ldseg::diffusion::{LatentStandardisation, Schedule, noise_coefficients};
+use ldseg::diffusion::{LatentStandardisation, Prediction, Schedule, noise_coefficients};
 
 use super::loader::Batch;
+use crate::cpu::{self, SMOOTHING};
 use crate::engine::to_device;
 use crate::model::Networks;
 use crate::model::layers::standardise;
 use crate::recipe::{Diffusion, LossWeights};
-
-/// Added to numerator and denominator of the soft Dice coefficient, so that an absent class that is not predicted
-/// scores 1.
-const SMOOTHING: f64 = 1.0;
 
 /// The loss and its terms, each a single number.
 pub struct Losses {
@@ -33,7 +31,7 @@ fn per_sample<const D: usize>(values: impl Iterator<Item = f64>, device: &Device
 
 /// Loss = w_ce CE(y, yhat) + w_dice (1 - Dice(y, yhat)) + w_eps MSE(target, prediction), as in the paper, with weights.
 ///
-/// The label encoder's z_l0 is noised to a timestep of its own per sample, the denoiser's output is turned into what
+/// The label encoder's z_l0 (or the denoiser's own estimate of it) is noised to a timestep of its own per sample, the denoiser's output is turned into what
 /// the decoder sees (the estimate of z_l0, or z_t - eps_hat for `reference`) and decoded. A part of the clean latents
 /// is decoded as well, see [`LossWeights::autoencoder`].
 ///
@@ -57,9 +55,27 @@ pub fn losses<const D: usize>(
         a.clone() * first + b.clone() * second
     };
 
-    let z_t = mix(&noise_coefficients, &z_0, &eps);
-    let t: Vec<f32> = batch.timesteps.iter().map(|t| *t as f32).collect();
-    let t = Tensor::<1>::from_data(TensorData::new(t, [batch.timesteps.len()]), device);
+    let t = |timesteps: &mut dyn Iterator<Item = usize>| {
+        let t: Vec<f32> = timesteps.map(|t| t as f32).collect();
+        let samples = t.len();
+        Tensor::<1>::from_data(TensorData::new(t, [samples]), device)
+    };
+    let mut start = z_0.clone();
+    if diffusion.prediction != Prediction::Reference && batch.own_estimate.contains(&true) {
+        // The very step that a sampler takes first, with the noise that z_t holds too, as in DDIM. Outside the graph.
+        let last = diffusion.timesteps - 1;
+        let (noise, of_image) = (eps.clone().inner(), z_i.clone().inner());
+        let ts = t(&mut batch.timesteps.iter().map(|_| last)).inner();
+        let output = networks.denoiser.valid().forward(noise.clone(), of_image, ts);
+        let (of_noise, of_output) = diffusion.prediction.decoder_coefficients(schedule.alpha_bar(last));
+        let estimate = (noise * of_noise + output * of_output).autodiff();
+        let own = |yes: f64, no: f64| {
+            per_sample(batch.own_estimate.iter().map(move |own| if *own { yes } else { no }), device)
+        };
+        start = start * own(0.0, 1.0) + estimate * own(1.0, 0.0);
+    }
+    let z_t = mix(&noise_coefficients, &start, &eps);
+    let t = t(&mut batch.timesteps.iter().copied());
     let output = networks.denoiser.forward(z_t.clone(), z_i, t);
     // The label encoder must not learn latents that are easy to predict instead of easy to decode.
     let target = mix(&|a_t| diffusion.prediction.target_coefficients(a_t), &z_0.clone().detach(), &eps);
@@ -81,7 +97,11 @@ pub fn losses<const D: usize>(
             Tensor::cat(vec![one_hot.clone(), one_hot.narrow(0, 0, clean)], 0),
         )
     };
-    let (cross_entropy, dice) = segmentation_losses(networks.label_decoder.logits(latents), targets);
+    let logits = networks.label_decoder.logits(latents);
+    let [cross_entropy, dice] = match cpu::segmentation_losses(&logits, &targets) {
+        Some(losses) => [losses.clone().narrow(0, 0, 1), losses.narrow(0, 1, 1)],
+        None => segmentation_losses(logits, targets),
+    };
     let total = cross_entropy.clone() * weights.cross_entropy
         + dice.clone() * weights.dice
         + diffusion_term.clone() * weights.diffusion;
@@ -90,7 +110,7 @@ pub fn losses<const D: usize>(
 
 /// Cross-entropy and 1 - soft Dice (Milletari et al. 2016, with plain sums in the denominator), averaged over samples
 /// and classes. Both tensors are `[N, K, ...]`.
-fn segmentation_losses<const D: usize>(logits: Tensor<D>, one_hot: Tensor<D>) -> (Tensor<1>, Tensor<1>) {
+pub(crate) fn segmentation_losses<const D: usize>(logits: Tensor<D>, one_hot: Tensor<D>) -> [Tensor<1>; 2] {
     let dims = logits.dims();
     let flat = [dims[0], dims[1], dims[2..].iter().product()];
     let (logits, one_hot) = (logits.reshape(flat), one_hot.reshape(flat));
@@ -100,5 +120,5 @@ fn segmentation_losses<const D: usize>(logits: Tensor<D>, one_hot: Tensor<D>) ->
     let overlap = (p.clone() * one_hot.clone()).sum_dim(2);
     let volume = p.sum_dim(2) + one_hot.sum_dim(2);
     let dice = (overlap * 2.0 + SMOOTHING) / (volume + SMOOTHING);
-    (cross_entropy, dice.mean().mul_scalar(-1.0).add_scalar(1.0))
+    [cross_entropy, dice.mean().mul_scalar(-1.0).add_scalar(1.0)]
 }

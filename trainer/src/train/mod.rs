@@ -2,34 +2,36 @@
 
 pub mod checkpoint;
 mod loader;
-mod loss;
+pub(crate) mod loss;
 mod progress;
 mod validate;
 mod weights;
 
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use burn::module::Module;
-use burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::{AdamConfig, AdamWConfig, GradientsAccumulator, GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
 use ldseg::bundle::Manifest;
 use ldseg::diffusion::Schedule;
 use ldseg::files::write_bytes;
 use ldseg::{Error, ErrorKind, Result};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::data::{Dataset, Split, discover, split};
 use crate::export;
-use crate::model::Networks;
+use crate::model::{Networks, Preset};
 use crate::recipe::{Optimiser, Recipe};
 use checkpoint::{Checkpoints, State, Which, load_networks};
 use loader::{Batch, LoaderSpec};
 use progress::Progress;
-
-pub use validate::dice;
+use validate::validate;
 
 /// File of a run folder that holds the resolved recipe.
 pub const RECIPE_FILE: &str = "recipe.yaml";
@@ -120,7 +122,22 @@ struct Trainer<'a, const D: usize> {
     checkpoints: Checkpoints,
     state: State,
     progress: Progress,
+    /// One single-threaded pool for each part of a batch: with as many parts as cores, nothing is gained by sharing the
+    /// work within one.
+    threads: Vec<ThreadPool>,
     device: &'a Device,
+}
+
+/// As many pools as parts that a batch is cut into. A GPU takes the batch as a whole, and batch normalisation has to
+/// see it as a whole.
+fn thread_pools(recipe: &Recipe, device: &Device) -> Result<Vec<ThreadPool>> {
+    let whole = recipe.network.preset == Preset::Reference || device.clone().without_autodiff() != Device::flex();
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let parts = if whole { 1 } else { cores.min(recipe.training.batch_size) };
+    (0..parts)
+        .map(|_| ThreadPoolBuilder::new().num_threads(1).build())
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|e| Error::with_source(ErrorKind::Engine, "no threads to train on", e))
 }
 
 impl<'a, const D: usize> Trainer<'a, D> {
@@ -157,7 +174,7 @@ impl<'a, const D: usize> Trainer<'a, D> {
             normalisation: recipe.preprocessing.normalisation,
             classes: recipe.classes.len(),
             latent_shape: config.latent_shape(),
-            timesteps: recipe.diffusion.timesteps,
+            diffusion: recipe.diffusion,
             batch_size: recipe.training.batch_size,
             repeats: recipe.training.repeats,
             seed: recipe.seed,
@@ -176,6 +193,7 @@ impl<'a, const D: usize> Trainer<'a, D> {
             checkpoints,
             state,
             progress,
+            threads: thread_pools(recipe, device)?,
             device,
         })
     }
@@ -217,18 +235,11 @@ impl<'a, const D: usize> Trainer<'a, D> {
     }
 
     fn step(&mut self, batch: &Batch) -> Result<()> {
-        let training = &self.recipe.training;
         let step = self.state.step;
         // Dropout draws from the device's generator: seeded by step, a resumed run draws the same.
         self.device.seed(self.recipe.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(step as u64));
-        let diffusion = &self.recipe.diffusion;
-        let losses = loss::losses(&self.networks, batch, &self.schedule, diffusion, &training.loss, self.device)?;
-        let mut values = [0.0; 4];
-        values[0] = f64::from(losses.total.clone().into_scalar::<f32>());
-        for (value, term) in values[1..].iter_mut().zip(losses.terms) {
-            *value = f64::from(term.into_scalar::<f32>());
-        }
-        let gradients = GradientsParams::from_grads(losses.total.backward(), &self.networks);
+        let (values, gradients) = self.gradients(batch)?;
+        let training = &self.recipe.training;
         let (gradients, norm) = weights::clip(&self.networks, gradients, training.gradient_clip);
         if !values[0].is_finite() || !norm.is_finite() {
             let message = format!(
@@ -244,9 +255,53 @@ impl<'a, const D: usize> Trainer<'a, D> {
         self.average = weights::moving_average(average, &self.networks.valid(), training.ema_decay, step);
         self.state.step += 1;
         self.state.dice.clear();
+        self.state.autoencoder_dice.clear();
         self.state.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
         self.progress.step(values[0], batch.timesteps.len());
         Ok(())
+    }
+
+    /// The loss and its terms, averaged over the batch, and the gradients of all weights. The batch's parts are worked
+    /// on side by side, each on a thread of its own.
+    fn gradients(&self, batch: &Batch) -> Result<([f64; 4], GradientsParams)> {
+        let parts = batch.split(self.threads.len());
+        if parts.len() == 1 {
+            return self.part_gradients(&self.networks, batch, 1.0);
+        }
+        let samples = batch.timesteps.len() as f64;
+        let results: Vec<Result<_>> = thread::scope(|scope| {
+            let running: Vec<_> = parts
+                .iter()
+                .zip(&self.threads)
+                .map(|(part, pool)| {
+                    // Weights of its own: graphs that share a leaf would wait for one another.
+                    let networks = self.networks.clone().fork(self.device);
+                    let share = part.timesteps.len() as f64 / samples;
+                    scope.spawn(move || pool.install(|| self.part_gradients(&networks, part, share)))
+                })
+                .collect();
+            running.into_iter().map(|part| part.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        });
+        let mut total = [0.0; 4];
+        let mut sum = GradientsAccumulator::new();
+        for result in results {
+            let (values, gradients) = result?;
+            total.iter_mut().zip(values).for_each(|(total, value)| *total += value);
+            sum.accumulate(&self.networks, gradients);
+        }
+        Ok((total, sum.grads()))
+    }
+
+    fn part_gradients(&self, networks: &Networks<D>, part: &Batch, share: f64) -> Result<([f64; 4], GradientsParams)> {
+        let (diffusion, weights) = (&self.recipe.diffusion, &self.recipe.training.loss);
+        let losses = loss::losses(networks, part, &self.schedule, diffusion, weights, self.device)?;
+        let mut values = [0.0; 4];
+        values[0] = share * f64::from(losses.total.clone().into_scalar::<f32>());
+        for (value, term) in values[1..].iter_mut().zip(losses.terms) {
+            *value = share * f64::from(term.into_scalar::<f32>());
+        }
+        let gradients = losses.total.mul_scalar(share).backward();
+        Ok((values, GradientsParams::from_grads(gradients, networks)))
     }
 
     /// Linear warm-up, then half a cosine down to a hundredth of the greatest rate.
@@ -272,15 +327,16 @@ impl<'a, const D: usize> Trainer<'a, D> {
             self.progress.message("validating");
             let workers = std::thread::available_parallelism().map_or(1, usize::from);
             let device = self.device.clone().without_autodiff();
-            let dice = validate::dice(&self.average, &self.manifest, &self.validation, &device, workers)?;
-            let mean = ldseg::metrics::nanmean(&dice);
+            let scores = validate(&self.average, &self.manifest, &self.validation, &device, workers)?;
+            let mean = ldseg::metrics::nanmean(&scores.segmentation);
             best = self.state.best.is_none_or(|best| best.is_nan() || mean > best);
             if best {
                 self.state.best = Some(mean);
             }
-            self.state.dice = dice;
+            self.state.dice = scores.segmentation;
+            self.state.autoencoder_dice = scores.autoencoder;
         }
-        self.progress.epoch(epoch, self.state.step, rate, losses, &self.state.dice)?;
+        self.progress.epoch(epoch, rate, losses, &self.state)?;
         self.save(best)
     }
 }

@@ -10,6 +10,7 @@ use ldseg::files::write_bytes;
 use ldseg::metrics::nanmean;
 use ldseg::{Error, ErrorKind, Result};
 
+use super::checkpoint::State;
 use crate::recipe::Recipe;
 use crate::tfevents::EventWriter;
 
@@ -65,8 +66,10 @@ impl Progress {
         self.bar.set_message(text);
     }
 
-    /// An epoch is done: `losses` are total, cross-entropy, Dice and diffusion; `dice` is empty if not validated.
-    pub fn epoch(&mut self, epoch: usize, step: usize, rate: f64, losses: [f64; 4], dice: &[f64]) -> Result<()> {
+    /// An epoch is done: `losses` are total, cross-entropy, Dice and diffusion; the state's Dice coefficients are empty
+    /// if it was not validated.
+    pub fn epoch(&mut self, epoch: usize, rate: f64, losses: [f64; 4], state: &State) -> Result<()> {
+        let (step, dice) = (state.step, &state.dice);
         let waiting = self.waited.as_secs_f64() / self.epoch_start.elapsed().as_secs_f64().max(1e-9);
         let speed = self.rate();
         let mean = if dice.is_empty() { f64::NAN } else { nanmean(dice) };
@@ -79,10 +82,12 @@ impl Progress {
         losses.iter().for_each(|loss| row += &format!(",{loss:.6}"));
         let numbers = |value: f64| if value.is_nan() { String::new() } else { format!("{value:.6}") };
         row += &format!(",{}", numbers(mean));
-        for (index, class) in self.classes.iter().enumerate() {
-            let value = dice.get(index).copied().unwrap_or(f64::NAN);
-            row += &format!(",{}", numbers(value));
-            scalars.push((format!("validation_dice/{class}"), value));
+        for (tag, dice) in [("validation_dice", dice), ("autoencoder_dice", &state.autoencoder_dice)] {
+            for (index, class) in self.classes.iter().enumerate() {
+                let value = dice.get(index).copied().unwrap_or(f64::NAN);
+                row += &format!(",{}", numbers(value));
+                scalars.push((format!("{tag}/{class}"), value));
+            }
         }
         scalars.push(("validation_dice/mean".into(), mean));
         row += &format!(",{speed:.2},{waiting:.4}\n");
@@ -92,7 +97,12 @@ impl Progress {
             self.events.scalar(tag, step as u64, *value as f32)?;
         }
         self.bar.suspend(|| {
-            let dice = if mean.is_nan() { String::new() } else { format!(", validation Dice {mean:.4} {dice:.3?}") };
+            let dice = match dice.is_empty() {
+                true => String::new(),
+                false => {
+                    format!(", validation Dice {mean:.4} {dice:.3?} (autoencoder alone {:.3?})", state.autoencoder_dice)
+                }
+            };
             eprintln!(
                 "epoch {epoch}: loss {:.4}{dice}, {speed:.1} images/s, waited {:.1} %",
                 losses[0],
@@ -111,7 +121,9 @@ impl Progress {
 
 fn header(classes: &[String]) -> String {
     let mut header = String::from("epoch,step,learning_rate,loss,cross_entropy,dice_loss,diffusion,validation_dice");
-    classes.iter().for_each(|class| header += &format!(",dice {class}"));
+    for what in ["dice", "autoencoder dice"] {
+        classes.iter().for_each(|class| header += &format!(",{what} {class}"));
+    }
     header + ",images_per_second,waiting_for_data\n"
 }
 

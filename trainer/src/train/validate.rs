@@ -1,4 +1,4 @@
-//! Validation with the real sampler, never with the true latent.
+//! Validation with the real sampler, never with the true latent; beside it the autoencoder alone.
 
 use std::thread;
 
@@ -19,18 +19,27 @@ use crate::model::Networks;
 
 /// Mean Dice over all cases for every class but background, on the network's grid. A class in neither prediction nor
 /// reference of any case is NaN.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scores {
+    /// Of the segmentation, with the real sampler.
+    pub segmentation: Vec<f64>,
+    /// Of the labels that the label encoder and decoder alone make of the reference: what bounds the segmentation.
+    pub autoencoder: Vec<f64>,
+}
+
+/// Scores `networks` on `dataset`, with as many threads as `workers`.
 ///
 /// # Errors
 /// Those of the segmenter.
-pub fn dice<const D: usize>(
+pub fn validate<const D: usize>(
     networks: &Networks<D>,
     manifest: &Manifest,
     dataset: &Dataset,
     device: &Device,
     workers: usize,
-) -> Result<Vec<f64>> {
+) -> Result<Scores> {
     let chunk = dataset.samples.len().div_ceil(workers.max(1)).max(1);
-    let scored: Vec<Result<Vec<Vec<f64>>>> = thread::scope(|scope| {
+    let scored: Vec<Result<Vec<[Vec<f64>; 2]>>> = thread::scope(|scope| {
         let running: Vec<_> = dataset
             .samples
             .chunks(chunk)
@@ -38,7 +47,13 @@ pub fn dice<const D: usize>(
                 let networks = networks.valid();
                 scope.spawn(move || {
                     let mut segmenter = engine::segmenter(&networks, manifest.clone(), device)?;
-                    samples.iter().map(|sample| score(&mut segmenter, sample)).collect()
+                    let classes = manifest.classes.len();
+                    let score = |sample: &Sample| {
+                        let segmented = segment(&mut segmenter, sample)?;
+                        let decoded = round_trip(&networks, sample, device)?;
+                        Ok([segmented, decoded].map(|found| dice_per_class(&found, &sample.labels, classes)))
+                    };
+                    samples.iter().map(score).collect()
                 })
             })
             .collect();
@@ -51,13 +66,18 @@ pub fn dice<const D: usize>(
     for chunk in scored {
         cases.extend(chunk?);
     }
-    let of_class = |class: usize| nanmean(&cases.iter().map(|dice| dice[class]).collect::<Vec<_>>());
-    Ok((1..manifest.classes.len()).map(of_class).collect())
+    let mean = |kind: usize| {
+        let of_class = |class: usize| nanmean(&cases.iter().map(|case| case[kind][class]).collect::<Vec<_>>());
+        (1..manifest.classes.len()).map(of_class).collect()
+    };
+    Ok(Scores { segmentation: mean(0), autoencoder: mean(1) })
 }
 
-fn score(segmenter: &mut Segmenter, sample: &Sample) -> Result<Vec<f64>> {
-    let predicted = segment(segmenter, sample)?;
-    Ok(dice_per_class(&predicted, &sample.labels, segmenter.manifest().classes.len()))
+fn round_trip<const D: usize>(networks: &Networks<D>, sample: &Sample, device: &Device) -> Result<Labels> {
+    let labels = sample.labels.mapv(f32::from).insert_axis(Axis(0)).insert_axis(Axis(0));
+    let z_0 = networks.label_encoder.forward(engine::to_device::<D>(&labels, device)?);
+    let logits = engine::to_array(networks.label_decoder.logits(z_0))?;
+    Ok(argmax(&logits.index_axis(Axis(0), 0).to_owned()))
 }
 
 fn segment(segmenter: &mut Segmenter, sample: &Sample) -> Result<Labels> {
