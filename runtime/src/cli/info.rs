@@ -6,7 +6,7 @@ use std::{
 };
 
 use ldseg::bundle::{Bundle, Manifest};
-use ldseg::image::read_image;
+use ldseg::image::{Cine, Image, Study, read_study};
 use ldseg::{Error, ErrorKind};
 use serde::Serialize;
 
@@ -22,7 +22,7 @@ pub(super) struct InfoArgs {
     json: bool,
 }
 
-/// An image file, described.
+/// An image or cine, described.
 #[derive(Serialize)]
 struct ImageInfo {
     /// Along each spatial axis, slowest first.
@@ -31,6 +31,12 @@ struct ImageInfo {
     channels: usize,
     min: f32,
     max: f32,
+    /// Of a cine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frames: Option<usize>,
+    /// How long a cine lasts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
 }
 
 pub(super) fn run(args: InfoArgs) -> anyhow::Result<Outcome> {
@@ -48,26 +54,47 @@ pub(super) fn run(args: InfoArgs) -> anyhow::Result<Outcome> {
 
 impl ImageInfo {
     fn read(path: &Path) -> ldseg::Result<Self> {
-        let image = read_image(path)?;
+        match read_study(path)? {
+            Study::Still(image) => Ok(Self::of(&image)),
+            Study::Cine(cine) => Self::of_cine(&cine).map_err(|e| e.in_file(path)),
+        }
+    }
+
+    fn of(image: &Image) -> Self {
         let fold = |f: fn(f32, f32) -> f32| image.data.iter().copied().reduce(f).unwrap_or(f32::NAN);
-        Ok(Self {
+        Self {
             size: image.data.shape()[1..].to_vec(),
             channels: image.data.shape()[0],
             min: fold(f32::min),
             max: fold(f32::max),
-            spacing_mm: image.spacing,
-        })
+            spacing_mm: image.spacing.clone(),
+            frames: None,
+            seconds: None,
+        }
+    }
+
+    fn of_cine(cine: &Cine) -> ldseg::Result<Self> {
+        let mut info = Self::of(&cine.frame(0)?);
+        for index in 1..cine.len() {
+            let frame = Self::of(&cine.frame(index)?);
+            (info.min, info.max) = (info.min.min(frame.min), info.max.max(frame.max));
+        }
+        Ok(Self { frames: Some(cine.len()), seconds: Some(cine.seconds().iter().sum()), ..info })
     }
 
     fn describe(&self) -> String {
-        format!(
+        let mut text = format!(
             "size       {}\nspacing    {} mm\nchannels   {}\nvalues     {} to {}",
             by(&self.size),
             by(&self.spacing_mm),
             self.channels,
             self.min,
             self.max
-        )
+        );
+        if let (Some(frames), Some(seconds)) = (self.frames, self.seconds) {
+            text += &format!("\nframes     {frames} in {seconds:.2} s");
+        }
+        text
     }
 }
 

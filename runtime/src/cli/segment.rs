@@ -14,9 +14,13 @@ use ldseg::bundle::{Bundle, Manifest};
 use ldseg::diffusion::{MAX_TIMESTEPS, Sampler};
 use ldseg::engine::EngineOptions;
 use ldseg::files::write_bytes;
-use ldseg::image::{output_extension, read_image, write_labels, write_overlay, write_scalar};
-use ldseg::segmenter::{SegmentOptions, Segmenter};
-use ldseg::{Error, ErrorKind, Result};
+use ldseg::image::{
+    Cine, Image, Labels, Study, output_extension, overlay, read_study, write_cine, write_labels, write_overlay,
+    write_scalar,
+};
+use ldseg::segmenter::{SegmentOptions, Segmentation, Segmenter};
+use ldseg::{Error, ErrorKind, Result, Tensor};
+use ndarray::{ArrayD, Axis, stack};
 use serde::Serialize;
 
 use super::inputs::{Job, jobs};
@@ -29,7 +33,7 @@ const FALLBACK_STEPS: usize = 10;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SegmentArgs {
-    /// Images, folders of images, or `.txt` files that list images, one a line, relative to the list
+    /// Images or cines, folders of them, or `.txt` files that list them, one a line, relative to the list
     #[arg(required = true)]
     input: Vec<PathBuf>,
     /// Folder of the bundle
@@ -52,7 +56,7 @@ pub(super) struct SegmentArgs {
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Also write the image with its segmentation drawn over it
+    /// Also write the image with its segmentation drawn over it: a PNG, or a GIF for a cine
     #[arg(long)]
     overlay: bool,
     /// Also write a map of the uncertainty, 0 to 1
@@ -118,6 +122,19 @@ struct Done {
     seconds: f64,
     classes: Vec<ClassCount>,
     /// Over all voxels, 0 to 1.
+    mean_uncertainty: f64,
+    /// Of a cine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    frames: Vec<FrameDone>,
+}
+
+/// One frame of a cine.
+#[derive(Serialize)]
+struct FrameDone {
+    index: usize,
+    /// When it is shown, counted from the first frame.
+    time_seconds: f64,
+    classes: Vec<ClassCount>,
     mean_uncertainty: f64,
 }
 
@@ -206,8 +223,11 @@ impl Plan {
 
     fn segment(&self, segmenter: &mut Segmenter, input: &Path, name: &str, inputs: &HashSet<PathBuf>) -> Result<Done> {
         let start = Instant::now();
-        let image = read_image(input)?;
-        let extension = output_extension(&image.geometry, image.spatial_axes());
+        let study = read_study(input)?;
+        let (extension, picture) = match &study {
+            Study::Still(image) => (output_extension(&image.geometry, image.spatial_axes()), "png"),
+            Study::Cine(cine) => (output_extension(&cine.geometry(), 3), "gif"),
+        };
         let path = |suffix: &str, extension: &str| {
             let path = self.output.join(format!("{name}{suffix}.{extension}"));
             match path.canonicalize() {
@@ -218,34 +238,92 @@ impl Plan {
                 _ => Ok(path),
             }
         };
-        let output = path("", extension)?;
-        let overlay = self.overlay.then(|| path(OVERLAY, "png")).transpose()?;
-        let uncertainty = self.uncertainty.then(|| path(UNCERTAINTY, extension)).transpose()?;
-
-        let result = segmenter.segment(&image, &self.options).map_err(|e| e.in_file(input))?;
-        write_labels(&output, &result.labels, &image.geometry)?;
-        if let Some(path) = &overlay {
-            let colours: Vec<_> = self.bundle.manifest().classes.iter().map(|class| class.colour).collect();
-            write_overlay(path, &image, &result.labels, &colours)?;
-        }
-        if let Some(path) = &uncertainty {
-            write_scalar(path, &result.uncertainty, &image.geometry)?;
-        }
-        let json = self.json.then(|| path("", "json")).transpose()?;
-        let sum: f64 = result.uncertainty.iter().map(|&value| f64::from(value)).sum();
-        let done = Done {
-            output,
-            overlay,
-            uncertainty,
-            seconds: start.elapsed().as_secs_f64(),
-            classes: count(self.bundle.manifest(), &result.labels),
-            mean_uncertainty: sum / result.uncertainty.len() as f64,
+        let mut done = Done {
+            output: path("", extension)?,
+            overlay: self.overlay.then(|| path(OVERLAY, picture)).transpose()?,
+            uncertainty: self.uncertainty.then(|| path(UNCERTAINTY, extension)).transpose()?,
+            seconds: 0.0,
+            classes: Vec::new(),
+            mean_uncertainty: 0.0,
+            frames: Vec::new(),
         };
+        let json = self.json.then(|| path("", "json")).transpose()?;
+        match &study {
+            Study::Still(image) => self.still(segmenter, image, &mut done).map_err(|e| e.in_file(input))?,
+            Study::Cine(cine) => self.cine(segmenter, cine, &mut done).map_err(|e| e.in_file(input))?,
+        }
+        done.seconds = start.elapsed().as_secs_f64();
         if let Some(path) = &json {
             write_json(path, &done)?;
         }
         Ok(done)
     }
+
+    fn colours(&self) -> Vec<[u8; 3]> {
+        self.bundle.manifest().classes.iter().map(|class| class.colour).collect()
+    }
+
+    fn still(&self, segmenter: &mut Segmenter, image: &Image, done: &mut Done) -> Result<()> {
+        let result = segmenter.segment(image, &self.options)?;
+        write_labels(&done.output, &result.labels, &image.geometry)?;
+        if let Some(path) = &done.overlay {
+            write_overlay(path, image, &result.labels, &self.colours())?;
+        }
+        if let Some(path) = &done.uncertainty {
+            write_scalar(path, &result.uncertainty, &image.geometry)?;
+        }
+        done.classes = count(self.bundle.manifest(), &result.labels);
+        done.mean_uncertainty = mean(&result.uncertainty);
+        Ok(())
+    }
+
+    /// One frame after the other; the outputs hold all of them.
+    fn cine(&self, segmenter: &mut Segmenter, cine: &Cine, done: &mut Done) -> Result<()> {
+        let (mut labels, mut uncertainty, mut pictures) = (Vec::new(), Vec::new(), Vec::new());
+        let mut time_seconds = 0.0;
+        for (index, shown) in cine.seconds().iter().enumerate() {
+            let frame = cine.frame(index)?;
+            let options = SegmentOptions { frame: index as u64, ..self.options.clone() };
+            let result: Segmentation = segmenter.segment(&frame, &options)?;
+            done.frames.push(FrameDone {
+                index,
+                time_seconds,
+                classes: count(self.bundle.manifest(), &result.labels),
+                mean_uncertainty: mean(&result.uncertainty),
+            });
+            if done.overlay.is_some() {
+                pictures.push(overlay(&frame, &result.labels, &self.colours())?);
+            }
+            if done.uncertainty.is_some() {
+                uncertainty.push(result.uncertainty);
+            }
+            labels.push(result.labels);
+            time_seconds += shown;
+        }
+        let labels = over_time(&labels)?;
+        write_labels(&done.output, &labels, &cine.geometry())?;
+        if let Some(path) = &done.overlay {
+            write_cine(path, pictures, cine.seconds())?;
+        }
+        if let Some(path) = &done.uncertainty {
+            write_scalar(path, &over_time(&uncertainty)?, &cine.geometry())?;
+        }
+        done.classes = count(self.bundle.manifest(), &labels);
+        let frames = done.frames.iter().map(|frame| frame.mean_uncertainty);
+        done.mean_uncertainty = frames.sum::<f64>() / done.frames.len() as f64;
+        Ok(())
+    }
+}
+
+/// Frames `[H, W]` as one array `[F, H, W]`.
+fn over_time<T: Clone>(frames: &[ArrayD<T>]) -> Result<ArrayD<T>> {
+    let views: Vec<_> = frames.iter().map(|frame| frame.view()).collect();
+    stack(Axis(0), &views)
+        .map_err(|e| Error::with_source(ErrorKind::ShapeMismatch, "the frames have different sizes", e))
+}
+
+fn mean(uncertainty: &Tensor) -> f64 {
+    uncertainty.iter().map(|&value| f64::from(value)).sum::<f64>() / uncertainty.len() as f64
 }
 
 fn write_json(path: &Path, done: &Done) -> Result<()> {
@@ -254,7 +332,7 @@ fn write_json(path: &Path, done: &Done) -> Result<()> {
     write_bytes(path, &text)
 }
 
-fn count(manifest: &Manifest, labels: &ldseg::image::Labels) -> Vec<ClassCount> {
+fn count(manifest: &Manifest, labels: &Labels) -> Vec<ClassCount> {
     let mut voxels = [0; 256];
     labels.iter().for_each(|&label| voxels[usize::from(label)] += 1);
     let classes = manifest.classes.iter().enumerate();

@@ -1,8 +1,10 @@
 //! Images in, label maps out, in the file's own grid and geometry.
 //!
-//! Read: PNG, BMP, JPEG, TIFF, NIfTI-1 (`.nii`, `.nii.gz`) and MetaImage (`.mhd`, `.mha`). Nothing in a file is
-//! believed before it is checked: sizes against the bytes that are there, values against being finite.
+//! Read: PNG, BMP, JPEG, TIFF, NIfTI-1 (`.nii`, `.nii.gz`) and MetaImage (`.mhd`, `.mha`), and cines as GIF. Nothing in
+//! a file is believed before it is checked: sizes against the bytes that are there, values against being finite.
 
+mod cine;
+mod gif;
 mod metaimage;
 mod nifti;
 mod overlay;
@@ -15,6 +17,8 @@ use std::path::Path;
 use ::image::ImageFormat;
 use ndarray::{ArrayViewD, Axis, Slice};
 
+pub use cine::{Cine, Study};
+pub use gif::write_cine;
 pub use overlay::{overlay, write_overlay};
 pub use write::{output_extension, write_labels, write_scalar};
 
@@ -38,6 +42,11 @@ pub struct Image {
 pub enum Geometry {
     /// A picture without a position in space.
     Picture,
+    /// Frames of one size, shown one after the other; an output has them along its slowest axis.
+    Cine {
+        /// Pixel spacing along the rows' and the columns' axis (y, x), mm; 1 where the file doesn't say.
+        spacing: [f64; 2],
+    },
     /// The NIfTI header.
     Nifti(Box<::nifti::NiftiHeader>),
     /// A MetaImage's position, axes in the file's order x, y, z (a picture's third axis is made up).
@@ -82,17 +91,19 @@ impl Image {
 #[derive(Debug, Clone, Copy)]
 enum Format {
     Picture(ImageFormat),
+    Gif,
     Nifti { compressed: bool },
     MetaImage,
 }
 
-const FORMATS: [(&str, Format); 10] = [
+const FORMATS: [(&str, Format); 11] = [
     (".png", Format::Picture(ImageFormat::Png)),
     (".bmp", Format::Picture(ImageFormat::Bmp)),
     (".jpg", Format::Picture(ImageFormat::Jpeg)),
     (".jpeg", Format::Picture(ImageFormat::Jpeg)),
     (".tif", Format::Picture(ImageFormat::Tiff)),
     (".tiff", Format::Picture(ImageFormat::Tiff)),
+    (".gif", Format::Gif),
     (".nii", Format::Nifti { compressed: false }),
     (".nii.gz", Format::Nifti { compressed: true }),
     (".mhd", Format::MetaImage),
@@ -118,23 +129,38 @@ pub fn case_name(path: &Path) -> Option<String> {
     split_name(path).map(|(stem, _)| stem)
 }
 
-/// Reads an image; the extension, in either case, says which format.
+/// Reads a still image; the extension, in either case, says which format.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Format`] where it is of no known format, damaged,
 /// truncated, empty, transparent, holds several images or a value that isn't finite.
 pub fn read_image(path: &Path) -> Result<Image> {
-    let image = match split_name(path) {
-        Some((_, Format::Picture(format))) => picture::read(path, format),
-        Some((_, Format::Nifti { compressed })) => nifti::read(path, compressed),
-        Some((_, Format::MetaImage)) => metaimage::read(path),
+    match read_study(path)? {
+        Study::Still(image) => Ok(image),
+        Study::Cine(cine) => {
+            let message = format!("is a cine of {} frames, expected a single image", cine.len());
+            Err(Error::new(ErrorKind::Format, message).in_file(path))
+        }
+    }
+}
+
+/// Reads an image, or a cine where the file holds more than one frame.
+///
+/// # Errors
+/// As [`read_image`], but for several frames of one size.
+pub fn read_study(path: &Path) -> Result<Study> {
+    let study = match split_name(path) {
+        Some((_, Format::Gif)) => gif::read(path),
+        Some((_, Format::Picture(format))) => picture::read(path, format).map(Study::Still),
+        Some((_, Format::Nifti { compressed })) => nifti::read(path, compressed).map(Study::Still),
+        Some((_, Format::MetaImage)) => metaimage::read(path).map(Study::Still),
         None => {
             let known: Vec<&str> = FORMATS.iter().map(|(extension, _)| *extension).collect();
             let message = format!("is of no known image format, expected {}", known.join(" "));
             Err(Error::new(ErrorKind::Format, message))
         }
     };
-    image.map_err(|e| e.in_file(path))
+    study.map_err(|e| e.in_file(path))
 }
 
 /// Reads a label map whose stored values are whole numbers from 0 to 255.

@@ -24,11 +24,16 @@ pub(super) fn read(path: &Path, format: ImageFormat) -> Result<Image> {
     let decoded = ImageReader::with_format(Cursor::new(bytes), format)
         .decode()
         .map_err(|e| Error::new(ErrorKind::Format, format!("{unreadable}: {e}")))?;
+    Ok(Image { data: intensities(&decoded)?, spacing: vec![1.0; 2], geometry: Geometry::Picture })
+}
+
+/// The values of a decoded grey or RGB picture as `[C, H, W]`.
+pub(super) fn intensities(decoded: &DynamicImage) -> Result<Tensor> {
     let (w, h) = (decoded.width() as usize, decoded.height() as usize);
     if w == 0 || h == 0 {
         return Err(Error::new(ErrorKind::Format, format!("is empty: its size is {w} x {h} pixels")));
     }
-    let data = match &decoded {
+    match decoded {
         DynamicImage::ImageLuma8(b) => planes(b.as_raw(), [h, w, 1], None),
         DynamicImage::ImageLumaA8(b) => planes(b.as_raw(), [h, w, 2], Some(u8::MAX)),
         DynamicImage::ImageRgb8(b) => planes(b.as_raw(), [h, w, 3], None),
@@ -41,8 +46,7 @@ pub(super) fn read(path: &Path, format: ImageFormat) -> Result<Image> {
             let message = format!("stores {:?} pixels, expected 8 or 16 bits per channel", other.color());
             Err(Error::new(ErrorKind::Format, message))
         }
-    }?;
-    Ok(Image { data, spacing: vec![1.0; 2], geometry: Geometry::Picture })
+    }
 }
 
 fn name(format: ImageFormat) -> &'static str {

@@ -10,11 +10,11 @@ use super::{Geometry, Labels, picture};
 use crate::files::write_atomically;
 use crate::{Error, ErrorKind, Result, Tensor};
 
-/// Extension of the outputs for an image with this geometry and number of spatial axes: `png`, or `nii.gz` for volumes
-/// and for all that came from a NIfTI.
+/// Extension of the outputs for an image with this geometry and number of spatial axes: `png`, or `nii.gz` for volumes,
+/// cines and all that came from a NIfTI.
 pub fn output_extension(geometry: &Geometry, spatial_axes: usize) -> &'static str {
     match geometry {
-        Geometry::Nifti(_) => "nii.gz",
+        Geometry::Nifti(_) | Geometry::Cine { .. } => "nii.gz",
         Geometry::Picture | Geometry::MetaImage { .. } if spatial_axes == 2 => "png",
         Geometry::Picture | Geometry::MetaImage { .. } => "nii.gz",
     }
@@ -87,6 +87,10 @@ fn output_header(geometry: &Geometry, shape: &[usize]) -> Result<NiftiHeader> {
     let input = match geometry {
         Geometry::Nifti(header) => (**header).clone(),
         Geometry::MetaImage { offset, direction, spacing } => header_from_lps(offset, direction, spacing, shape)?,
+        // Towards the right of the picture and down; frames have no place in space of their own.
+        Geometry::Cine { spacing: [y, x] } => {
+            header_from_lps(&[0.0; 3], &[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], &[*x, *y, 1.0], shape)?
+        }
         Geometry::Picture => {
             return Err(Error::new(ErrorKind::ShapeMismatch, "a picture has no third axis"));
         }

@@ -1,8 +1,11 @@
 //! The apical echo phantom: a heart drawn in echo strength (dB), imaged as speckle, attenuated and log-compressed.
 
+use std::f32::consts::{FRAC_PI_2, PI};
 use std::path::Path;
 
-use ldseg::Result;
+use ldseg::files::write_bytes;
+use ldseg::image::{Geometry, Labels, write_cine, write_labels};
+use ldseg::{Error, ErrorKind, Result};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -13,6 +16,16 @@ use crate::data::filter::smooth;
 const SIDE: usize = 224;
 /// Share of the long axis over which the ventricle narrows to its apex.
 const TAPER: f32 = 2.4;
+/// Frames of a cine, which holds one heartbeat.
+const FRAMES: usize = 24;
+/// Time from one frame to the next.
+const FRAME_SECONDS: f64 = 0.04;
+/// Pixel spacing of a cine.
+const MILLIMETRES: f64 = 0.8;
+/// Part of a heartbeat after which the ventricle is smallest.
+const SYSTOLE: f32 = 0.35;
+/// Correlation of the speckle of one frame with that of the next.
+const SPECKLE_MEMORY: f32 = 0.7;
 
 /// What one heart and its scan keep from end-diastole to end-systole.
 struct Scan {
@@ -54,7 +67,8 @@ pub(super) fn write(name: &str, rng: &mut ChaCha8Rng, dir: &Path) -> Result<()> 
     let [diastole, systole] = [scan.heart, scan.heart.contracted(rng)];
     for (phase, heart) in [("ED", diastole), ("ES", systole)] {
         let labels = scan.labels(&heart);
-        let picture = scan.picture(&heart, rng);
+        let (speckle, tissue) = (Speckle::draw(rng), Tissue::draw(rng));
+        let picture = scan.picture(&heart, &speckle.decibels(), &tissue);
         let grey = image::ExtendedColorType::L8;
         save_png(&dir.join(format!("{name}_{phase}.png")), &picture, [SIDE; 2], grey)?;
         save_png(&dir.join(format!("{name}_{phase}_gt.png")), &labels, [SIDE; 2], grey)?;
@@ -62,7 +76,80 @@ pub(super) fn write(name: &str, rng: &mut ChaCha8Rng, dir: &Path) -> Result<()> 
     Ok(())
 }
 
+/// Writes one heartbeat as a GIF, its labels as a NIfTI with the frames along the third axis, and the ventricle's volumes.
+pub(super) fn write_beat(name: &str, rng: &mut ChaCha8Rng, dir: &Path) -> Result<()> {
+    let scan = Scan::draw(rng);
+    let [diastole, systole] = [scan.heart, scan.heart.contracted(rng)];
+    let (mut speckle, tissue) = (Speckle::draw(rng), Tissue::draw(rng));
+    let (mut pictures, mut labels, mut volumes) = (Vec::new(), Vec::new(), Vec::new());
+    for frame in 0..FRAMES {
+        let heart = diastole.towards(&systole, contraction(frame as f32 / FRAMES as f32));
+        let grey = scan.picture(&heart, &speckle.decibels(), &tissue);
+        let at = |x: u32, y: u32| image::Rgb([grey[y as usize * SIDE + x as usize]; 3]);
+        pictures.push(image::RgbImage::from_fn(SIDE as u32, SIDE as u32, at));
+        labels.extend(scan.labels(&heart));
+        volumes.push(heart.volume());
+        speckle.drift(rng);
+    }
+    write_cine(&dir.join(format!("{name}.gif")), pictures, &[FRAME_SECONDS; FRAMES])?;
+    let labels = Labels::from_shape_vec(vec![FRAMES, SIDE, SIDE], labels)
+        .map_err(|e| Error::with_source(ErrorKind::ShapeMismatch, "the frames have another size", e))?;
+    let geometry = Geometry::Cine { spacing: [MILLIMETRES; 2] };
+    write_labels(&dir.join(format!("{name}_gt.nii.gz")), &labels, &geometry)?;
+    write_bytes(&dir.join(format!("{name}.json")), truth(&volumes).as_bytes())
+}
+
+/// The JSON beside a cine: volumes in ml, and the ejection fraction (EDV - ESV) / EDV that follows.
+fn truth(volumes: &[f64]) -> String {
+    let fold = |f: fn(f64, f64) -> f64| volumes.iter().copied().reduce(f).unwrap_or(f64::NAN);
+    let (largest, smallest) = (fold(f64::max), fold(f64::min));
+    let document = serde_json::json!({
+        "frame_seconds": FRAME_SECONDS,
+        "pixel_spacing_mm": MILLIMETRES,
+        "left_ventricle_volume_ml": volumes,
+        "ejection_fraction": (largest - smallest) / largest,
+    });
+    format!("{document:#}\n")
+}
+
+/// How far the ventricle has contracted at a part of the heartbeat: from 0, at its start and end, to 1.
+fn contraction(beat: f32) -> f32 {
+    if beat < SYSTOLE {
+        (FRAC_PI_2 * beat / SYSTOLE).sin().powi(2)
+    } else {
+        // Fills fast, then slowly.
+        (FRAC_PI_2 * (beat - SYSTOLE) / (1.0 - SYSTOLE)).cos().powi(3)
+    }
+}
+
 impl Heart {
+    /// Between this heart and another.
+    fn towards(&self, other: &Self, part: f32) -> Self {
+        let mix = |a: f32, b: f32| a + part * (b - a);
+        Self {
+            length: mix(self.length, other.length),
+            width: mix(self.width, other.width),
+            wall: mix(self.wall, other.wall),
+            atrium_length: mix(self.atrium_length, other.atrium_length),
+            atrium_width: mix(self.atrium_width, other.atrium_width),
+        }
+    }
+
+    /// Half-width of the ventricle, grown by `grow` pixels, at the part `along` of its long axis, 0 to 1.
+    fn outline(&self, along: f32, grow: f32) -> f32 {
+        // A bullet: full at a third of its length, a little narrower at the base.
+        let share = (1.0 - along.max(0.0).powf(TAPER)).max(0.0).sqrt() * (0.88 + 0.36 * along * (1.0 - along));
+        (self.width + grow) * share
+    }
+
+    /// The ventricle's volume in ml, its outline turned about the long axis: the sum of discs.
+    fn volume(&self) -> f64 {
+        const DISCS: usize = 1000;
+        let disc = |k: usize| f64::from(PI * self.outline((k as f32 + 0.5) / DISCS as f32, 0.0).powi(2));
+        let cubic_pixels = (0..DISCS).map(disc).sum::<f64>() * f64::from(self.length) / DISCS as f64;
+        cubic_pixels * MILLIMETRES.powi(3) / 1000.0
+    }
+
     /// The same heart at end-systole: shorter and narrower, its wall thicker, its atrium full.
     fn contracted(self, rng: &mut ChaCha8Rng) -> Self {
         let width = draw(0.66, 0.82, rng);
@@ -78,11 +165,8 @@ impl Heart {
     /// How far inside the ventricle a point is, grown by `grow` pixels: positive inside, roughly in pixels. `u` runs from
     /// the mitral plane to the apex, `v` across. Open at the base.
     fn ventricle(&self, [u, v]: [f32; 2], grow: f32) -> f32 {
-        let (length, width) = (self.length + grow, self.width + grow);
-        let along = (u / length).clamp(-0.2, 1.0);
-        // A bullet: full at a third of its length, a little narrower at the base.
-        let outline = (1.0 - along.max(0.0).powf(TAPER)).max(0.0).sqrt() * (0.88 + 0.36 * along * (1.0 - along));
-        (width * outline - v.abs()).min(length - u)
+        let length = self.length + grow;
+        (self.outline((u / length).clamp(-0.2, 1.0), grow) - v.abs()).min(length - u)
     }
 
     /// How far inside the atrium a point is: a rounded shape that hangs from the mitral plane.
@@ -165,18 +249,15 @@ impl Scan {
         (0..SIDE * SIDE).map(label).collect()
     }
 
-    /// The 8-bit picture.
-    fn picture(&self, heart: &Heart, rng: &mut ChaCha8Rng) -> Vec<u8> {
-        let speckle = speckle(rng);
-        let texture = clouds([1, SIDE, SIDE], 18, rng);
-        let fine = clouds([1, SIDE, SIDE], 6, rng);
+    /// The 8-bit picture, with speckle in dB.
+    fn picture(&self, heart: &Heart, speckle: &[f32], tissue: &Tissue) -> Vec<u8> {
         let shown = |index: usize| {
             let pixel = [index / SIDE, index % SIDE];
             let polar = self.polar(pixel);
             if !self.in_fan(polar) {
                 return 0;
             }
-            let strength = self.strength(heart, self.in_heart(pixel), texture[index], fine[index]);
+            let strength = self.strength(heart, self.in_heart(pixel), tissue.coarse[index], tissue.fine[index]);
             let near = self.haze - 55.0 * polar[0] / self.reach;
             // Echoes of tissue and haze add as powers.
             let total = 10.0 * (10f32.powf(strength / 10.0) + 10f32.powf(near / 10.0)).log10();
@@ -221,19 +302,81 @@ impl Scan {
     }
 }
 
-/// Fully developed speckle in dB, mean power 0 dB: the magnitude (Rayleigh) of complex Gaussian scatter blurred by a point
-/// spread wider across the beam than along it.
-fn speckle(rng: &mut ChaCha8Rng) -> Vec<f32> {
-    let mut part = || {
-        let mut field = white(SIDE * SIDE, rng);
-        [0, 0, 1, 1, 1, 1].into_iter().for_each(|axis| smooth(&mut field, &[SIDE, SIDE], axis));
-        super::standardise(&mut field);
-        field
-    };
-    let (real, imaginary) = (part(), part());
-    let decibels = |(a, b): (&f32, &f32)| 10.0 * ((a * a + b * b) / 2.0).max(1e-3).log10();
-    let mut speckle: Vec<f32> = real.iter().zip(&imaginary).map(decibels).collect();
-    // Scan conversion interpolates.
-    [0, 1].into_iter().for_each(|axis| smooth(&mut speckle, &[SIDE, SIDE], axis));
-    speckle
+/// Slow variation of the echo strength, of unit variance.
+struct Tissue {
+    coarse: Vec<f32>,
+    fine: Vec<f32>,
+}
+
+impl Tissue {
+    fn draw(rng: &mut ChaCha8Rng) -> Self {
+        Self { coarse: clouds([1, SIDE, SIDE], 18, rng), fine: clouds([1, SIDE, SIDE], 6, rng) }
+    }
+}
+
+/// Fully developed speckle: complex Gaussian scatter blurred by a point spread wider across the beam than along it, real
+/// and imaginary part.
+struct Speckle {
+    parts: [Vec<f32>; 2],
+}
+
+impl Speckle {
+    fn draw(rng: &mut ChaCha8Rng) -> Self {
+        let mut part = || {
+            let mut field = white(SIDE * SIDE, rng);
+            [0, 0, 1, 1, 1, 1].into_iter().for_each(|axis| smooth(&mut field, &[SIDE, SIDE], axis));
+            super::standardise(&mut field);
+            field
+        };
+        Self { parts: [part(), part()] }
+    }
+
+    /// To the next frame: scatterers move out of the plane, others into it.
+    fn drift(&mut self, rng: &mut ChaCha8Rng) {
+        let fresh = (1.0 - SPECKLE_MEMORY * SPECKLE_MEMORY).sqrt();
+        for (part, new) in self.parts.iter_mut().zip(Self::draw(rng).parts) {
+            part.iter_mut().zip(new).for_each(|(value, new)| *value = SPECKLE_MEMORY * *value + fresh * new);
+        }
+    }
+
+    /// The magnitude (Rayleigh) in dB, mean power 0 dB.
+    fn decibels(&self) -> Vec<f32> {
+        let [real, imaginary] = &self.parts;
+        let decibels = |(a, b): (&f32, &f32)| 10.0 * ((a * a + b * b) / 2.0).max(1e-3).log10();
+        let mut speckle: Vec<f32> = real.iter().zip(imaginary).map(decibels).collect();
+        // Scan conversion interpolates.
+        [0, 1].into_iter().for_each(|axis| smooth(&mut speckle, &[SIDE, SIDE], axis));
+        speckle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn a_beat_shrinks_the_ventricle_and_fills_it_again() {
+        assert_eq!((contraction(0.0), contraction(SYSTOLE)), (0.0, 1.0));
+        assert!(contraction(0.999) < 1e-3);
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let heart = Scan::draw(&mut rng).heart;
+        let systole = heart.contracted(&mut rng);
+        let volumes = [0.0, 0.5, 1.0].map(|part| heart.towards(&systole, part).volume());
+        assert!(volumes[0] > volumes[1] && volumes[1] > volumes[2], "{volumes:?}");
+        assert!(volumes.iter().all(|volume| (10.0..300.0).contains(volume)), "{volumes:?}");
+    }
+
+    /// The label map's own discs, one a row of pixels along the long axis of an upright heart.
+    #[test]
+    fn the_volume_is_that_of_the_labels() {
+        let mut scan = Scan::draw(&mut ChaCha8Rng::seed_from_u64(5));
+        (scan.tilt, scan.mitral[1]) = (0.0, 112.0);
+        let labels = scan.labels(&scan.heart);
+        let row = |row: &[u8]| row.iter().filter(|label| **label == 1).count() as f64 / 2.0;
+        let discs = labels.chunks(SIDE).map(|labels| std::f64::consts::PI * row(labels).powi(2)).sum::<f64>();
+        let volume = discs * MILLIMETRES.powi(3) / 1000.0;
+        assert!((volume / scan.heart.volume() - 1.0).abs() < 0.03, "{volume} ml, {} ml", scan.heart.volume());
+    }
 }

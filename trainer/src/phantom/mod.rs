@@ -21,6 +21,10 @@ pub enum Kind {
     /// Apical echocardiography, grey 224 x 224: `phantom0001_ED.png`, `phantom0001_ED_gt.png`, and the same for `ES`.
     /// Labels: 0 background, 1 left ventricle, 2 myocardium, 3 left atrium.
     Echo,
+    /// One heartbeat of apical echocardiography, 24 frames of 224 x 224: `phantom0001.gif`, `phantom0001_gt.nii.gz` with
+    /// the labels of [`Kind::Echo`], frames along the third axis, and `phantom0001.json` with the volumes. To segment
+    /// and measure; training takes single images.
+    EchoCine,
     /// Gland histology, RGB 192 x 192, in `images/` and `labels/`. Labels: 0 tissue, 255 gland.
     Glands,
     /// Knee MRI, volumes of 48 x 40 x 56 voxels, NIfTI in `images/` and `labels/`. Labels: 1 femur, 2 tibia.
@@ -36,7 +40,7 @@ pub fn write(kind: Kind, count: usize, seed: u64, dir: &Path) -> Result<()> {
         return Err(Error::new(ErrorKind::Setting, format!("count is {count}, expected 1 to 9999")));
     }
     create_folder(dir)?;
-    if kind != Kind::Echo {
+    if matches!(kind, Kind::Glands | Kind::Knee) {
         create_folder(&dir.join("images"))?;
         create_folder(&dir.join("labels"))?;
     }
@@ -46,6 +50,7 @@ pub fn write(kind: Kind, count: usize, seed: u64, dir: &Path) -> Result<()> {
         let name = format!("phantom{number:04}");
         match kind {
             Kind::Echo => echo::write(&name, &mut rng, dir)?,
+            Kind::EchoCine => echo::write_beat(&name, &mut rng, dir)?,
             Kind::Glands => glands::write(&name, &mut rng, dir)?,
             Kind::Knee => knee::write(&name, &mut rng, dir)?,
         }
@@ -119,7 +124,7 @@ fn soft_step(x: f32, width: f32) -> f32 {
 mod tests {
     use super::*;
     use crate::data::discover;
-    use ldseg::image::{read_image, read_labels};
+    use ldseg::image::{Study, read_image, read_labels, read_study};
     use std::collections::BTreeSet;
 
     #[test]
@@ -145,6 +150,24 @@ mod tests {
             assert_ne!(a, c);
         }
         assert_eq!(write(Kind::Echo, 0, 4, Path::new("never")).unwrap_err().kind(), ErrorKind::Setting);
+    }
+
+    #[test]
+    fn a_beat_has_a_frame_for_each_label_map_and_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        write(Kind::EchoCine, 1, 4, dir.path()).unwrap();
+        let Study::Cine(cine) = read_study(&dir.path().join("phantom0001.gif")).unwrap() else {
+            panic!("expected a cine")
+        };
+        let labels = read_labels(&dir.path().join("phantom0001_gt.nii.gz")).unwrap();
+        let truth = fs::read(dir.path().join("phantom0001.json")).unwrap();
+        let truth: serde_json::Value = serde_json::from_slice(&truth).unwrap();
+        assert_eq!(truth["left_ventricle_volume_ml"].as_array().unwrap().len(), cine.len());
+        assert_eq!(labels.shape(), [cine.len(), 224, 224]);
+        assert!((0.3..0.8).contains(&truth["ejection_fraction"].as_f64().unwrap()), "{truth}");
+        // Systole is in the labels too.
+        let ventricle = |frame: usize| labels.index_axis(ndarray::Axis(0), frame).iter().filter(|v| **v == 1).count();
+        assert!(ventricle(8) < ventricle(0) * 9 / 10 && ventricle(23) > ventricle(8));
     }
 
     #[test]
