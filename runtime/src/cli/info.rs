@@ -6,7 +6,7 @@ use std::{
 };
 
 use ldseg::bundle::{Bundle, Manifest};
-use ldseg::image::{Cine, Image, Study, read_study};
+use ldseg::image::{Cine, Content, Image, read_study};
 use ldseg::{Error, ErrorKind};
 use serde::Serialize;
 
@@ -37,6 +37,8 @@ struct ImageInfo {
     /// How long a cine lasts.
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds: Option<f64>,
+    /// What is odd about the file.
+    notes: Vec<String>,
 }
 
 pub(super) fn run(args: InfoArgs) -> anyhow::Result<Outcome> {
@@ -54,10 +56,12 @@ pub(super) fn run(args: InfoArgs) -> anyhow::Result<Outcome> {
 
 impl ImageInfo {
     fn read(path: &Path) -> ldseg::Result<Self> {
-        match read_study(path)? {
-            Study::Still(image) => Ok(Self::of(&image)),
-            Study::Cine(cine) => Self::of_cine(&cine).map_err(|e| e.in_file(path)),
-        }
+        let study = read_study(path)?;
+        let info = match study.content {
+            Content::Still(image) => Self::of(&image),
+            Content::Cine(cine) => Self::of_cine(&cine).map_err(|e| e.in_file(path))?,
+        };
+        Ok(Self { notes: study.notes, ..info })
     }
 
     fn of(image: &Image) -> Self {
@@ -70,6 +74,7 @@ impl ImageInfo {
             spacing_mm: image.spacing.clone(),
             frames: None,
             seconds: None,
+            notes: Vec::new(),
         }
     }
 
@@ -94,6 +99,7 @@ impl ImageInfo {
         if let (Some(frames), Some(seconds)) = (self.frames, self.seconds) {
             text += &format!("\nframes     {frames} in {seconds:.2} s");
         }
+        self.notes.iter().for_each(|note| text += &format!("\nnote       {note}"));
         text
     }
 }

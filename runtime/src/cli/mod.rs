@@ -113,6 +113,11 @@ pub(crate) fn report(error: &dyn std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "error: {error}");
 }
 
+/// Writes what a user should know, but no error, to standard error.
+fn report_note(note: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "note: {note}");
+}
+
 /// Writes a result to standard output. A reader that has left, as `head` does, is no error.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();

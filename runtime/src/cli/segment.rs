@@ -15,7 +15,7 @@ use ldseg::diffusion::{MAX_TIMESTEPS, Sampler};
 use ldseg::engine::EngineOptions;
 use ldseg::files::write_bytes;
 use ldseg::image::{
-    Cine, Image, Labels, Study, output_extension, overlay, read_study, write_cine, write_labels, write_overlay,
+    Cine, Content, Image, Labels, output_extension, overlay, read_study, write_cine, write_labels, write_overlay,
     write_scalar,
 };
 use ldseg::segmenter::{SegmentOptions, Segmentation, Segmenter};
@@ -24,7 +24,7 @@ use ndarray::{ArrayD, Axis, stack};
 use serde::Serialize;
 
 use super::inputs::{Job, jobs};
-use super::{EngineArgs, Outcome, print, print_json, report};
+use super::{EngineArgs, Outcome, print, print_json, report, report_note};
 
 const OVERLAY: &str = "_overlay";
 const UNCERTAINTY: &str = "_uncertainty";
@@ -126,6 +126,9 @@ struct Done {
     /// Of a cine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     frames: Vec<FrameDone>,
+    /// What is odd about the input.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 /// One frame of a cine.
@@ -209,6 +212,7 @@ impl Plan {
     fn tell(&self, input: &Path, result: std::result::Result<Done, String>) -> anyhow::Result<FileOutcome> {
         match result {
             Ok(done) => {
+                done.notes.iter().for_each(|note| report_note(&format!("{}: {note}", input.display())));
                 if !self.json {
                     print(&format!("{} -> {} ({:.2} s)", input.display(), done.output.display(), done.seconds))?;
                 }
@@ -223,10 +227,13 @@ impl Plan {
 
     fn segment(&self, segmenter: &mut Segmenter, input: &Path, name: &str, inputs: &HashSet<PathBuf>) -> Result<Done> {
         let start = Instant::now();
-        let study = read_study(input)?;
-        let (extension, picture) = match &study {
-            Study::Still(image) => (output_extension(&image.geometry, image.spatial_axes()), "png"),
-            Study::Cine(cine) => (output_extension(&cine.geometry(), 3), "gif"),
+        let mut study = read_study(input)?;
+        if study.ultrasound && self.bundle.manifest().channels == 1 {
+            study = study.into_grey();
+        }
+        let (extension, picture) = match &study.content {
+            Content::Still(image) => (output_extension(&image.geometry, image.spatial_axes()), "png"),
+            Content::Cine(cine) => (output_extension(&cine.geometry(), 3), "gif"),
         };
         let path = |suffix: &str, extension: &str| {
             let path = self.output.join(format!("{name}{suffix}.{extension}"));
@@ -246,11 +253,12 @@ impl Plan {
             classes: Vec::new(),
             mean_uncertainty: 0.0,
             frames: Vec::new(),
+            notes: study.notes,
         };
         let json = self.json.then(|| path("", "json")).transpose()?;
-        match &study {
-            Study::Still(image) => self.still(segmenter, image, &mut done).map_err(|e| e.in_file(input))?,
-            Study::Cine(cine) => self.cine(segmenter, cine, &mut done).map_err(|e| e.in_file(input))?,
+        match &study.content {
+            Content::Still(image) => self.still(segmenter, image, &mut done).map_err(|e| e.in_file(input))?,
+            Content::Cine(cine) => self.cine(segmenter, cine, &mut done).map_err(|e| e.in_file(input))?,
         }
         done.seconds = start.elapsed().as_secs_f64();
         if let Some(path) = &json {

@@ -1,17 +1,50 @@
 //! Cines: frames of one size over time.
 
-use ::image::DynamicImage;
+use ::image::{DynamicImage, ImageBuffer, Luma};
+use ndarray::{Axis, Zip};
 
 use super::{Geometry, Image, picture};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, Tensor};
 
 /// What a file holds.
 #[derive(Debug, Clone)]
-pub enum Study {
+pub struct Study {
+    /// The image or images.
+    pub content: Content,
+    /// What is odd about the file and was not believed, for the user to know.
+    pub notes: Vec<String>,
+    /// Whether the file says that it is ultrasound. Devices store grey images in colour, with lossy compression and
+    /// coloured marks: a model of grey images takes their luminance.
+    pub ultrasound: bool,
+}
+
+/// One image, or several.
+#[derive(Debug, Clone)]
+pub enum Content {
     /// One picture or volume.
     Still(Image),
     /// Several frames.
     Cine(Cine),
+}
+
+impl From<Content> for Study {
+    fn from(content: Content) -> Self {
+        Self { content, notes: Vec::new(), ultrasound: false }
+    }
+}
+
+impl Study {
+    /// Replaces colour by its luminance (ITU-R BT.601), and notes it.
+    pub fn into_grey(mut self) -> Self {
+        let coloured = match &mut self.content {
+            Content::Still(image) => image.make_grey(),
+            Content::Cine(cine) => cine.make_grey(),
+        };
+        if coloured {
+            self.notes.push("is in colour, and its luminance is taken".into());
+        }
+        self
+    }
 }
 
 /// Frames of one size, at least one, as decoded: 8 or 16 bits a channel, so that a long cine fits into memory.
@@ -40,6 +73,17 @@ impl Cine {
             return fail("does not say how long each of its frames is shown".into());
         }
         Ok(Self { frames, seconds, spacing })
+    }
+
+    /// Whether there was any colour.
+    fn make_grey(&mut self) -> bool {
+        let coloured = self.frames.iter().any(|frame| frame.color().has_color());
+        for frame in self.frames.iter_mut().filter(|frame| frame.color().has_color()) {
+            let rgb = frame.to_rgb16();
+            let grey = |x, y| Luma([luminance(rgb.get_pixel(x, y).0.map(f32::from)).round() as u16]);
+            *frame = DynamicImage::ImageLuma16(ImageBuffer::from_fn(rgb.width(), rgb.height(), grey));
+        }
+        coloured
     }
 
     /// Number of frames.
@@ -73,4 +117,27 @@ impl Cine {
         let data = picture::intensities(frame)?;
         Ok(Image { data, spacing: self.spacing.to_vec(), geometry: Geometry::Picture })
     }
+}
+
+impl Image {
+    /// Whether there was any colour.
+    fn make_grey(&mut self) -> bool {
+        if self.data.shape()[0] != 3 {
+            return false;
+        }
+        let plane = |c| self.data.index_axis(Axis(0), c);
+        let mut grey = Tensor::zeros(plane(0).raw_dim());
+        Zip::from(&mut grey)
+            .and(plane(0))
+            .and(plane(1))
+            .and(plane(2))
+            .for_each(|grey, &r, &g, &b| *grey = luminance([r, g, b]));
+        self.data = grey.insert_axis(Axis(0));
+        true
+    }
+}
+
+/// Luminance of R, G and B (ITU-R BT.601).
+fn luminance([r, g, b]: [f32; 3]) -> f32 {
+    0.299 * r + 0.587 * g + 0.114 * b
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ::image::codecs::gif::{GifDecoder, GifEncoder, Repeat};
 use ::image::{AnimationDecoder, Delay, DynamicImage, Frame, ImageError, RgbImage};
 
-use super::cine::{Cine, Study};
+use super::cine::{Cine, Content, Study};
 use super::{Geometry, Image, picture};
 use crate::files::write_atomically;
 use crate::{Error, ErrorKind, Result};
@@ -38,9 +38,9 @@ pub(super) fn read(path: &Path) -> Result<Study> {
     match <[DynamicImage; 1]>::try_from(frames) {
         Ok([frame]) => {
             let data = picture::intensities(&frame)?;
-            Ok(Study::Still(Image { data, spacing: vec![1.0; 2], geometry: Geometry::Picture }))
+            Ok(Content::Still(Image { data, spacing: vec![1.0; 2], geometry: Geometry::Picture }).into())
         }
-        Err(frames) => Cine::new(frames, seconds, [1.0; 2]).map(Study::Cine),
+        Err(frames) => Ok(Content::Cine(Cine::new(frames, seconds, [1.0; 2])?).into()),
     }
 }
 
@@ -93,7 +93,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.GIF");
         cine(&path, 3);
-        let Study::Cine(read) = read_study(&path).unwrap() else { panic!("three frames are a cine") };
+        let Content::Cine(read) = read_study(&path).unwrap().content else { panic!("three frames are a cine") };
         assert_eq!((read.len(), read.seconds()), (3, &[0.02, 0.04, 0.06][..]));
         let frame = read.frame(2).unwrap();
         assert_eq!(frame.with_channels(1).unwrap().shape(), [1, 4, 6]);

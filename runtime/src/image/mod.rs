@@ -1,9 +1,11 @@
 //! Images in, label maps out, in the file's own grid and geometry.
 //!
-//! Read: PNG, BMP, JPEG, TIFF, NIfTI-1 (`.nii`, `.nii.gz`) and MetaImage (`.mhd`, `.mha`), and cines as GIF. Nothing in
-//! a file is believed before it is checked: sizes against the bytes that are there, values against being finite.
+//! Read: PNG, BMP, JPEG, TIFF, NIfTI-1 (`.nii`, `.nii.gz`) and MetaImage (`.mhd`, `.mha`), cines as GIF, and with
+//! feature `dicom` both as DICOM (`.dcm`). Nothing in a file is believed before it is checked: sizes against the bytes that are there, values against being finite.
 
 mod cine;
+#[cfg(feature = "dicom")]
+mod dicom;
 mod gif;
 mod metaimage;
 mod nifti;
@@ -17,7 +19,7 @@ use std::path::Path;
 use ::image::ImageFormat;
 use ndarray::{ArrayViewD, Axis, Slice};
 
-pub use cine::{Cine, Study};
+pub use cine::{Cine, Content, Study};
 pub use gif::write_cine;
 pub use overlay::{overlay, write_overlay};
 pub use write::{output_extension, write_labels, write_scalar};
@@ -92,11 +94,15 @@ impl Image {
 enum Format {
     Picture(ImageFormat),
     Gif,
-    Nifti { compressed: bool },
+    #[cfg(feature = "dicom")]
+    Dicom,
+    Nifti {
+        compressed: bool,
+    },
     MetaImage,
 }
 
-const FORMATS: [(&str, Format); 11] = [
+const FORMATS: &[(&str, Format)] = &[
     (".png", Format::Picture(ImageFormat::Png)),
     (".bmp", Format::Picture(ImageFormat::Bmp)),
     (".jpg", Format::Picture(ImageFormat::Jpeg)),
@@ -104,6 +110,8 @@ const FORMATS: [(&str, Format); 11] = [
     (".tif", Format::Picture(ImageFormat::Tiff)),
     (".tiff", Format::Picture(ImageFormat::Tiff)),
     (".gif", Format::Gif),
+    #[cfg(feature = "dicom")]
+    (".dcm", Format::Dicom),
     (".nii", Format::Nifti { compressed: false }),
     (".nii.gz", Format::Nifti { compressed: true }),
     (".mhd", Format::MetaImage),
@@ -135,9 +143,9 @@ pub fn case_name(path: &Path) -> Option<String> {
 /// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Format`] where it is of no known format, damaged,
 /// truncated, empty, transparent, holds several images or a value that isn't finite.
 pub fn read_image(path: &Path) -> Result<Image> {
-    match read_study(path)? {
-        Study::Still(image) => Ok(image),
-        Study::Cine(cine) => {
+    match read_study(path)?.content {
+        Content::Still(image) => Ok(image),
+        Content::Cine(cine) => {
             let message = format!("is a cine of {} frames, expected a single image", cine.len());
             Err(Error::new(ErrorKind::Format, message).in_file(path))
         }
@@ -151,9 +159,13 @@ pub fn read_image(path: &Path) -> Result<Image> {
 pub fn read_study(path: &Path) -> Result<Study> {
     let study = match split_name(path) {
         Some((_, Format::Gif)) => gif::read(path),
-        Some((_, Format::Picture(format))) => picture::read(path, format).map(Study::Still),
-        Some((_, Format::Nifti { compressed })) => nifti::read(path, compressed).map(Study::Still),
-        Some((_, Format::MetaImage)) => metaimage::read(path).map(Study::Still),
+        #[cfg(feature = "dicom")]
+        Some((_, Format::Dicom)) => dicom::read(path),
+        Some((_, Format::Picture(format))) => picture::read(path, format).map(|image| Content::Still(image).into()),
+        Some((_, Format::Nifti { compressed })) => {
+            nifti::read(path, compressed).map(|image| Content::Still(image).into())
+        }
+        Some((_, Format::MetaImage)) => metaimage::read(path).map(|image| Content::Still(image).into()),
         None => {
             let known: Vec<&str> = FORMATS.iter().map(|(extension, _)| *extension).collect();
             let message = format!("is of no known image format, expected {}", known.join(" "));

@@ -124,7 +124,7 @@ fn soft_step(x: f32, width: f32) -> f32 {
 mod tests {
     use super::*;
     use crate::data::discover;
-    use ldseg::image::{Study, read_image, read_labels, read_study};
+    use ldseg::image::{Content, read_image, read_labels, read_study};
     use std::collections::BTreeSet;
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
     fn a_beat_has_a_frame_for_each_label_map_and_volume() {
         let dir = tempfile::tempdir().unwrap();
         write(Kind::EchoCine, 1, 4, dir.path()).unwrap();
-        let Study::Cine(cine) = read_study(&dir.path().join("phantom0001.gif")).unwrap() else {
+        let Content::Cine(cine) = read_study(&dir.path().join("phantom0001.gif")).unwrap().content else {
             panic!("expected a cine")
         };
         let labels = read_labels(&dir.path().join("phantom0001_gt.nii.gz")).unwrap();
