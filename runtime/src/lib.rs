@@ -13,6 +13,7 @@ pub mod engine;
 pub mod error;
 pub mod files;
 pub mod image;
+pub mod measure;
 pub mod metrics;
 pub mod preprocess;
 pub mod segmenter;

@@ -18,6 +18,7 @@ use ldseg::image::{
     Cine, Content, Image, Labels, output_extension, overlay, read_study, write_cine, write_labels, write_overlay,
     write_scalar,
 };
+use ldseg::measure::{HeartClasses, Ventricle, ejection_fraction, ventricle};
 use ldseg::segmenter::{SegmentOptions, Segmentation, Segmenter};
 use ldseg::{Error, ErrorKind, Result, Tensor};
 use ndarray::{ArrayD, Axis, stack};
@@ -28,6 +29,7 @@ use super::{EngineArgs, Outcome, print, print_json, report, report_note};
 
 const OVERLAY: &str = "_overlay";
 const UNCERTAINTY: &str = "_uncertainty";
+const SPACING_NEEDED: &str = "the file does not tell its pixel spacing, --pixel-spacing does";
 /// Steps of a sampler that is not the bundle's default, where that is `direct` and says nothing about steps.
 const FALLBACK_STEPS: usize = 10;
 
@@ -62,6 +64,13 @@ pub(super) struct SegmentArgs {
     /// Also write a map of the uncertainty, 0 to 1
     #[arg(long)]
     uncertainty: bool,
+    /// Also measure the left ventricle in echocardiograms: area, long axis and volume, and over a cine the ejection
+    /// fraction; with --json
+    #[arg(long, requires = "json")]
+    measure: bool,
+    /// Pixel spacing in mm of pictures and cines whose files do not tell it; pixels are square then
+    #[arg(long, value_name = "MM", value_parser = millimetres)]
+    pixel_spacing: Option<f64>,
     /// Print the results as one JSON document, and write each image's to a file named after it
     #[arg(long)]
     json: bool,
@@ -69,6 +78,11 @@ pub(super) struct SegmentArgs {
 
 fn samplers() -> impl TypedValueParser<Value = Sampler> {
     PossibleValuesParser::new(Sampler::ALL.map(Sampler::name)).try_map(|name| name.parse::<Sampler>())
+}
+
+fn millimetres(text: &str) -> std::result::Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    if value.is_finite() && value > 0.0 { Ok(value) } else { Err("expected a positive number".into()) }
 }
 
 /// Everything that is to be done, after the bundle and the settings were found to be in order.
@@ -80,6 +94,9 @@ struct Plan {
     output: PathBuf,
     overlay: bool,
     uncertainty: bool,
+    /// Set where measuring was asked for.
+    measure: Option<HeartClasses>,
+    pixel_spacing: Option<f64>,
     json: bool,
 }
 
@@ -126,6 +143,12 @@ struct Done {
     /// Of a cine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     frames: Vec<FrameDone>,
+    /// Of a still image, where it was asked for and can be measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_ventricle: Option<Ventricle>,
+    /// Of a cine, where it was asked for and can be measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    heartbeat: Option<Heartbeat>,
     /// What is odd about the input.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
@@ -139,6 +162,23 @@ struct FrameDone {
     time_seconds: f64,
     classes: Vec<ClassCount>,
     mean_uncertainty: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_ventricle: Option<Ventricle>,
+}
+
+/// What a cine tells of the left ventricle, by the method of discs in its one plane.
+#[derive(Serialize)]
+struct Heartbeat {
+    /// The frame with the largest volume.
+    end_diastole_frame: usize,
+    /// The frame with the smallest volume.
+    end_systole_frame: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_diastolic_volume_ml: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_systolic_volume_ml: Option<f64>,
+    /// (EDV - ESV) / EDV, 0 to 1.
+    ejection_fraction: f64,
 }
 
 #[derive(Serialize)]
@@ -163,6 +203,7 @@ pub(super) fn run(args: SegmentArgs) -> anyhow::Result<Outcome> {
 impl Plan {
     fn new(args: SegmentArgs) -> Result<Self> {
         let bundle = Bundle::load(&args.bundle)?;
+        let measure = args.measure.then(|| heart_classes(bundle.manifest())).transpose()?;
         let options = options(bundle.manifest(), args.sampler, args.steps, args.samples, args.seed)?;
         let suffixes = [(args.overlay, OVERLAY), (args.uncertainty, UNCERTAINTY)];
         let suffixes: Vec<_> = suffixes.iter().filter(|(asked, _)| *asked).map(|(_, suffix)| *suffix).collect();
@@ -174,6 +215,8 @@ impl Plan {
             output: args.output,
             overlay: args.overlay,
             uncertainty: args.uncertainty,
+            measure,
+            pixel_spacing: args.pixel_spacing,
             json: args.json,
         })
     }
@@ -253,13 +296,21 @@ impl Plan {
             classes: Vec::new(),
             mean_uncertainty: 0.0,
             frames: Vec::new(),
+            left_ventricle: None,
+            heartbeat: None,
             notes: study.notes,
+        };
+        let spacing = match (&study.content, self.pixel_spacing) {
+            (Content::Still(image), _) if study.spacing_known => <[f64; 2]>::try_from(image.spacing.as_slice()).ok(),
+            (Content::Cine(cine), _) if study.spacing_known => Some(cine.spacing()),
+            (_, given) => given.map(|spacing| [spacing; 2]),
         };
         let json = self.json.then(|| path("", "json")).transpose()?;
         match &study.content {
-            Content::Still(image) => self.still(segmenter, image, &mut done).map_err(|e| e.in_file(input))?,
-            Content::Cine(cine) => self.cine(segmenter, cine, &mut done).map_err(|e| e.in_file(input))?,
+            Content::Still(image) => self.still(segmenter, image, spacing, &mut done),
+            Content::Cine(cine) => self.cine(segmenter, cine, spacing, &mut done),
         }
+        .map_err(|e| e.in_file(input))?;
         done.seconds = start.elapsed().as_secs_f64();
         if let Some(path) = &json {
             write_json(path, &done)?;
@@ -271,7 +322,13 @@ impl Plan {
         self.bundle.manifest().classes.iter().map(|class| class.colour).collect()
     }
 
-    fn still(&self, segmenter: &mut Segmenter, image: &Image, done: &mut Done) -> Result<()> {
+    fn still(
+        &self,
+        segmenter: &mut Segmenter,
+        image: &Image,
+        spacing: Option<[f64; 2]>,
+        done: &mut Done,
+    ) -> Result<()> {
         let result = segmenter.segment(image, &self.options)?;
         write_labels(&done.output, &result.labels, &image.geometry)?;
         if let Some(path) = &done.overlay {
@@ -282,22 +339,36 @@ impl Plan {
         }
         done.classes = count(self.bundle.manifest(), &result.labels);
         done.mean_uncertainty = mean(&result.uncertainty);
+        if let Some(classes) = self.measure {
+            match spacing {
+                Some(spacing) => done.left_ventricle = ventricle(&result.labels, classes, spacing)?,
+                None => done.notes.push(format!("is not measured: {SPACING_NEEDED}")),
+            }
+        }
         Ok(())
     }
 
     /// One frame after the other; the outputs hold all of them.
-    fn cine(&self, segmenter: &mut Segmenter, cine: &Cine, done: &mut Done) -> Result<()> {
+    fn cine(&self, segmenter: &mut Segmenter, cine: &Cine, spacing: Option<[f64; 2]>, done: &mut Done) -> Result<()> {
         let (mut labels, mut uncertainty, mut pictures) = (Vec::new(), Vec::new(), Vec::new());
+        let mut volumes = Vec::new();
         let mut time_seconds = 0.0;
         for (index, shown) in cine.seconds().iter().enumerate() {
             let frame = cine.frame(index)?;
             let options = SegmentOptions { frame: index as u64, ..self.options.clone() };
             let result: Segmentation = segmenter.segment(&frame, &options)?;
+            // A ratio of volumes needs no unit.
+            let measured = match self.measure {
+                Some(classes) => ventricle(&result.labels, classes, spacing.unwrap_or([1.0; 2]))?,
+                None => None,
+            };
+            volumes.extend(measured.as_ref().map(|measured| (index, measured.volume_ml)));
             done.frames.push(FrameDone {
                 index,
                 time_seconds,
                 classes: count(self.bundle.manifest(), &result.labels),
                 mean_uncertainty: mean(&result.uncertainty),
+                left_ventricle: measured.filter(|_| spacing.is_some()),
             });
             if done.overlay.is_some() {
                 pictures.push(overlay(&frame, &result.labels, &self.colours())?);
@@ -319,8 +390,37 @@ impl Plan {
         done.classes = count(self.bundle.manifest(), &labels);
         let frames = done.frames.iter().map(|frame| frame.mean_uncertainty);
         done.mean_uncertainty = frames.sum::<f64>() / done.frames.len() as f64;
+        done.heartbeat = heartbeat(&volumes, spacing.is_some());
+        if self.measure.is_some() && spacing.is_none() {
+            done.notes
+                .push(format!("has no volumes in ml, only an ejection fraction for square pixels: {SPACING_NEEDED}"));
+        }
         Ok(())
     }
+}
+
+/// The largest and the smallest of the volumes, each with its frame.
+fn heartbeat(volumes: &[(usize, f64)], in_ml: bool) -> Option<Heartbeat> {
+    let by_volume = |a: &&(usize, f64), b: &&(usize, f64)| a.1.total_cmp(&b.1);
+    let &(end_diastole_frame, largest) = volumes.iter().max_by(by_volume)?;
+    let &(end_systole_frame, smallest) = volumes.iter().min_by(by_volume)?;
+    Some(Heartbeat {
+        end_diastole_frame,
+        end_systole_frame,
+        end_diastolic_volume_ml: in_ml.then_some(largest),
+        end_systolic_volume_ml: in_ml.then_some(smallest),
+        ejection_fraction: ejection_fraction(largest, smallest),
+    })
+}
+
+fn heart_classes(manifest: &Manifest) -> Result<HeartClasses> {
+    HeartClasses::find(manifest.classes.iter().map(|class| class.name.as_str())).ok_or_else(|| {
+        let message = format!(
+            "--measure needs a bundle with the classes `left ventricle` and `myocardium`, {} has others",
+            manifest.name
+        );
+        Error::new(ErrorKind::Setting, message)
+    })
 }
 
 /// Frames `[H, W]` as one array `[F, H, W]`.

@@ -16,6 +16,8 @@ pub struct Study {
     /// Whether the file says that it is ultrasound. Devices store grey images in colour, with lossy compression and
     /// coloured marks: a model of grey images takes their luminance.
     pub ultrasound: bool,
+    /// Whether the file tells its spacing; where it does not, spacings are 1.
+    pub spacing_known: bool,
 }
 
 /// One image, or several.
@@ -27,13 +29,12 @@ pub enum Content {
     Cine(Cine),
 }
 
-impl From<Content> for Study {
-    fn from(content: Content) -> Self {
-        Self { content, notes: Vec::new(), ultrasound: false }
-    }
-}
-
 impl Study {
+    /// A file that holds `content` and nothing odd.
+    pub(super) fn new(content: Content, spacing_known: bool) -> Self {
+        Self { content, notes: Vec::new(), ultrasound: false, spacing_known }
+    }
+
     /// Replaces colour by its luminance (ITU-R BT.601), and notes it.
     pub fn into_grey(mut self) -> Self {
         let coloured = match &mut self.content {
@@ -99,6 +100,11 @@ impl Cine {
     /// Seconds that each frame is shown.
     pub fn seconds(&self) -> &[f64] {
         &self.seconds
+    }
+
+    /// Pixel spacing along (y, x), mm; 1 where the file doesn't say.
+    pub fn spacing(&self) -> [f64; 2] {
+        self.spacing
     }
 
     /// The geometry of outputs that hold all frames.

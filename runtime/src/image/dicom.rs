@@ -42,7 +42,8 @@ pub(super) fn read(path: &Path) -> Result<Study> {
     let pixels = object.decode_pixel_data().map_err(|e| unreadable(&chain(&e)))?;
     let size = [pixels.columns(), pixels.rows()];
     let mut notes = Vec::new();
-    let spacing = spacing(&object, size, &mut notes);
+    let known = spacing(&object, size, &mut notes);
+    let spacing = known.unwrap_or([1.0; 2]);
     let mut frames =
         (0..pixels.number_of_frames()).map(|frame| picture_of(&object, &pixels, frame)).collect::<Result<Vec<_>>>()?;
     let content = if frames.len() == 1 {
@@ -53,7 +54,7 @@ pub(super) fn read(path: &Path) -> Result<Study> {
         Content::Cine(Cine::new(frames, seconds, spacing)?)
     };
     let ultrasound = object.get(MODALITY).and_then(|element| element.to_str().ok()).is_some_and(|m| m.trim() == "US");
-    Ok(Study { content, notes, ultrasound })
+    Ok(Study { content, notes, ultrasound, spacing_known: known.is_some() })
 }
 
 /// An error with all that it says of its causes.
@@ -124,9 +125,9 @@ fn number(object: &InMemDicomObject, tag: Tag) -> Option<f64> {
     numbers(object, tag).first().copied()
 }
 
-/// Pixel spacing in mm along (y, x): from the region that covers a 2-D image, else from the attribute Pixel Spacing, else
-/// 1 with a note.
-fn spacing(object: &InMemDicomObject, [columns, rows]: [u32; 2], notes: &mut Vec<String>) -> [f64; 2] {
+/// Pixel spacing in mm along (y, x): from the region that covers a 2-D image, else from the attribute Pixel Spacing; `None`
+/// with a note where neither can be used.
+fn spacing(object: &InMemDicomObject, [columns, rows]: [u32; 2], notes: &mut Vec<String>) -> Option<[f64; 2]> {
     let regions = object.get(REGIONS).and_then(|element| element.items()).unwrap_or_default();
     for region in regions.iter().filter(|region| number(region, REGION_FORMAT) == Some(TWO_DIMENSIONAL)) {
         let corners: Vec<f64> = REGION_CORNERS.iter().filter_map(|tag| number(region, *tag)).collect();
@@ -147,14 +148,14 @@ fn spacing(object: &InMemDicomObject, [columns, rows]: [u32; 2], notes: &mut Vec
             && x > 0.0
             && y > 0.0
         {
-            return [y, x];
+            return Some([y, x]);
         }
     }
     match numbers(object, PIXEL_SPACING)[..] {
-        [y, x] if y > 0.0 && x > 0.0 && y.is_finite() && x.is_finite() => [y, x],
+        [y, x] if y > 0.0 && x > 0.0 && y.is_finite() && x.is_finite() => Some([y, x]),
         _ => {
-            notes.push("its pixel spacing is unknown: lengths are in pixels".into());
-            [1.0; 2]
+            notes.push("its pixel spacing is unknown".into());
+            None
         }
     }
 }

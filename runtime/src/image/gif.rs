@@ -38,9 +38,10 @@ pub(super) fn read(path: &Path) -> Result<Study> {
     match <[DynamicImage; 1]>::try_from(frames) {
         Ok([frame]) => {
             let data = picture::intensities(&frame)?;
-            Ok(Content::Still(Image { data, spacing: vec![1.0; 2], geometry: Geometry::Picture }).into())
+            let image = Image { data, spacing: vec![1.0; 2], geometry: Geometry::Picture };
+            Ok(Study::new(Content::Still(image), false))
         }
-        Err(frames) => Ok(Content::Cine(Cine::new(frames, seconds, [1.0; 2])?).into()),
+        Err(frames) => Ok(Study::new(Content::Cine(Cine::new(frames, seconds, [1.0; 2])?), false)),
     }
 }
 

@@ -161,11 +161,13 @@ pub fn read_study(path: &Path) -> Result<Study> {
         Some((_, Format::Gif)) => gif::read(path),
         #[cfg(feature = "dicom")]
         Some((_, Format::Dicom)) => dicom::read(path),
-        Some((_, Format::Picture(format))) => picture::read(path, format).map(|image| Content::Still(image).into()),
-        Some((_, Format::Nifti { compressed })) => {
-            nifti::read(path, compressed).map(|image| Content::Still(image).into())
+        Some((_, Format::Picture(format))) => {
+            picture::read(path, format).map(|image| Study::new(Content::Still(image), false))
         }
-        Some((_, Format::MetaImage)) => metaimage::read(path).map(|image| Content::Still(image).into()),
+        Some((_, Format::Nifti { compressed })) => {
+            nifti::read(path, compressed).map(|image| Study::new(Content::Still(image), true))
+        }
+        Some((_, Format::MetaImage)) => metaimage::read(path).map(|image| Study::new(Content::Still(image), true)),
         None => {
             let known: Vec<&str> = FORMATS.iter().map(|(extension, _)| *extension).collect();
             let message = format!("is of no known image format, expected {}", known.join(" "));
