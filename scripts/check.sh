@@ -30,6 +30,10 @@ all_checks() {
     step cargo clippy --release --locked --workspace --all-targets -- -D warnings
     step cargo clippy --release --locked -p ldseg --no-default-features -- -D warnings
     step cargo clippy --release --locked -p ldseg --no-default-features --features ort -- -D warnings
+    # What a device ships, and the command without what it leaves out.
+    step cargo clippy --release --locked -p ldseg --no-default-features --features tract -- -D warnings
+    step cargo clippy --release --locked -p ldseg --no-default-features --features tract,cli -- -D warnings
+    step cargo clippy --release --locked -p ldseg --no-default-features --features evaluate -- -D warnings
     step scripts/test.sh
     RUSTDOCFLAGS="-D warnings" step cargo doc --release --locked --workspace --no-deps
     if cargo deny --version >/dev/null 2>&1; then

@@ -11,6 +11,8 @@ pub mod bundle;
 pub mod diffusion;
 pub mod engine;
 pub mod error;
+#[cfg(feature = "evaluate")]
+pub mod evaluate;
 pub mod files;
 pub mod image;
 pub mod measure;

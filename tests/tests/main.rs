@@ -4,6 +4,8 @@
 
 mod bad_input;
 mod equivalence;
+mod evaluate;
+mod metrics;
 mod pipeline;
 mod resume;
 mod support;

@@ -116,6 +116,18 @@ pub fn note(text: &str) {
     let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
+/// A path in the folder of shared data: `$LDSEG_SHARED`, else `../shared` beside the workspace. `None`, said aloud, where it
+/// isn't there.
+pub fn shared(test: &str, path: &str) -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let path = env::var_os("LDSEG_SHARED").map_or_else(beside, PathBuf::from).join(path);
+    if path.exists() {
+        return Some(path);
+    }
+    note(&format!("SKIPPED: {test}, as {} is not there; LDSEG_SHARED names the folder of shared data", path.display()));
+    None
+}
+
 /// All files of a folder by name.
 pub fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     fs::read_dir(folder)

@@ -1,6 +1,8 @@
 //! The command line. Results go to standard output, progress and messages to standard error.
 
 mod bench;
+#[cfg(feature = "evaluate")]
+mod evaluate;
 mod info;
 mod inputs;
 mod segment;
@@ -36,6 +38,9 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Describe a bundle or an image file
     Info(info::InfoArgs),
+    /// Score label maps against references: overlap, distances, objects; with averages and intervals
+    #[cfg(feature = "evaluate")]
+    Evaluate(evaluate::EvaluateArgs),
 }
 
 /// What runs the networks.
@@ -97,6 +102,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Info(args) => info::run(args),
+        #[cfg(feature = "evaluate")]
+        Command::Evaluate(args) => evaluate::run(args),
     }
 }
 
@@ -113,9 +120,9 @@ pub(crate) fn report(error: &dyn std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "error: {error}");
 }
 
-/// Writes what a user should know, but no error, to standard error.
-fn report_note(note: &dyn std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "note: {note}");
+/// Tells something on standard error that is no error.
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "note: {text}");
 }
 
 /// Writes a result to standard output. A reader that has left, as `head` does, is no error.

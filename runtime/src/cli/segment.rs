@@ -25,7 +25,7 @@ use ndarray::{ArrayD, Axis, stack};
 use serde::Serialize;
 
 use super::inputs::{Job, jobs};
-use super::{EngineArgs, Outcome, print, print_json, report, report_note};
+use super::{EngineArgs, Outcome, note, print, print_json, report};
 
 const OVERLAY: &str = "_overlay";
 const UNCERTAINTY: &str = "_uncertainty";
@@ -255,7 +255,7 @@ impl Plan {
     fn tell(&self, input: &Path, result: std::result::Result<Done, String>) -> anyhow::Result<FileOutcome> {
         match result {
             Ok(done) => {
-                done.notes.iter().for_each(|note| report_note(&format!("{}: {note}", input.display())));
+                done.notes.iter().for_each(|text| note(&format!("{}: {text}", input.display())));
                 if !self.json {
                     print(&format!("{} -> {} ({:.2} s)", input.display(), done.output.display(), done.seconds))?;
                 }

@@ -182,8 +182,15 @@ pub fn read_study(path: &Path) -> Result<Study> {
 /// # Errors
 /// As [`read_image`], and [`ErrorKind::Format`] for coloured pictures and other values.
 pub fn read_labels(path: &Path) -> Result<Labels> {
-    let image = read_image(path)?;
-    let fail = |message: String| Error::new(ErrorKind::Format, message).in_file(path);
+    to_labels(&read_image(path)?).map_err(|e| e.in_file(path))
+}
+
+/// An image's values as labels.
+///
+/// # Errors
+/// [`ErrorKind::Format`] for coloured pictures and for values other than whole numbers from 0 to 255.
+pub fn to_labels(image: &Image) -> Result<Labels> {
+    let fail = |message: String| Error::new(ErrorKind::Format, message);
     let values = image.with_channels(1).map_err(|_| fail("is coloured, expected a label map of one channel".into()))?;
     let values = values.index_axis_move(Axis(0), 0);
     if let Some(value) = values.iter().find(|&&v| v.fract() != 0.0 || !(0.0..=255.0).contains(&v)) {

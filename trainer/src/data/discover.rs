@@ -4,13 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ldseg::evaluate::{PATIENT_IDS, patient_from_name, read_patient_ids};
 use ldseg::image::case_name;
 use ldseg::{Error, ErrorKind, Result};
 
 use super::first_few;
-
-/// File that tells the patient of each case: columns `name` and `patient`.
-const PATIENT_IDS: &str = "patient_ids.csv";
 
 /// An image with its label map.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,38 +169,6 @@ fn with_patients(dir: &Path, pairs: BTreeMap<String, (PathBuf, PathBuf)>) -> Res
     let names: Vec<String> = missing.into_iter().collect();
     let message = format!("{} cases have no patient: {}", names.len(), first_few(&names));
     Err(Error::new(ErrorKind::Format, message).in_file(&dir.join(PATIENT_IDS)))
-}
-
-/// The patient that a case's name speaks of.
-fn patient_from_name(name: &str) -> &str {
-    let numbered = name.starts_with("patient") || name.starts_with("phantom");
-    if numbered { name.split('_').next().unwrap_or(name) } else { name }
-}
-
-/// Reads `patient_ids.csv`, case name to patient; `None` where there is no such file.
-fn read_patient_ids(path: &Path) -> Result<Option<BTreeMap<String, String>>> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text = fs::read_to_string(path)
-        .map_err(|error| Error::with_source(ErrorKind::Io, "can't read this file", error).in_file(path))?;
-    let wrong = |message: String| Error::new(ErrorKind::Format, message).in_file(path);
-    let cells = |line: &str| -> Vec<String> { line.split(',').map(|cell| cell.trim().replace('"', "")).collect() };
-    let mut lines = text.trim_start_matches('\u{feff}').lines();
-    let header = cells(lines.next().unwrap_or(""));
-    let column = |title: &str| {
-        header.iter().position(|cell| cell == title).ok_or_else(|| wrong(format!("expected a column '{title}'")))
-    };
-    let (name, patient) = (column("name")?, column("patient")?);
-    let mut ids = BTreeMap::new();
-    for (number, line) in lines.enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let row = cells(line);
-        match (row.get(name), row.get(patient)) {
-            (Some(name), Some(patient)) if !patient.is_empty() => ids.insert(name.clone(), patient.clone()),
-            _ => return Err(wrong(format!("line {}: expected a name and a patient, found '{line}'", number + 2))),
-        };
-    }
-    Ok(Some(ids))
 }
 
 #[cfg(test)]
