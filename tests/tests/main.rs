@@ -5,6 +5,7 @@
 mod bad_input;
 mod equivalence;
 mod evaluate;
+mod measure;
 mod metrics;
 mod pipeline;
 mod resume;
