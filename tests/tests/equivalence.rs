@@ -34,7 +34,7 @@ struct Case {
 /// Both presets, 2-D and 3-D, grey and colour, 2 to 4 classes, both factors of downsampling, all kinds of prediction.
 const CASES: [Case; 5] = [
     Case {
-        title: "2-D compact, grey, 4 classes, 32 x 48, predicts x0",
+        title: "2-D compact, grey, 4 classes, 32 x 64, predicts x0",
         recipe: "echo",
         settings: &["network.input_size=[32, 64]"],
         batch: 3,

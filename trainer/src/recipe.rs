@@ -144,7 +144,8 @@ pub struct Diffusion {
     /// is not nearly pure betrays the label to the denoiser, so it is here that it learns to read the image.
     pub pure_noise: f64,
     /// Part of the other training samples whose z_t is noised from the denoiser's own estimate at T - 1 in place of the
-    /// label's latent, as it happens when sampling (Bengio et al. 2015 on such exposure bias). Without effect for `reference`.
+    /// label's latent, as it happens when sampling (Bengio et al. 2015 on such exposure bias). Without effect for
+    /// `reference`.
     pub own_estimate: f64,
     /// Sampler for validation, and the bundle's default.
     pub sampler: Sampler,

@@ -7,10 +7,10 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 use rayon::prelude::*;
 
+use super::product::mat_mul;
 use super::simd::{sum, vectorised};
 
 /// Numbers of the patch matrix at a time, at most where one line allows: 512 KiB.
@@ -192,7 +192,7 @@ pub fn forward(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<
                 }
                 let mut y = matrix_mut(y, out_group, out_len);
                 if g.is_pointwise() {
-                    general_mat_mul(1.0, &w, &matrix(x, patch, out_len), 1.0, &mut y);
+                    mat_mul(&w, &matrix(x, patch, out_len), &mut y, true);
                     continue;
                 }
                 for tile in g.tiles() {
@@ -200,7 +200,7 @@ pub fn forward(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<
                     let col = &mut col[..patch * columns.len()];
                     g.im2col(&tile, x, col);
                     let col = matrix(col, patch, columns.len());
-                    general_mat_mul(1.0, &w, &col, 1.0, &mut y.slice_mut(s![.., columns]));
+                    mat_mul(&w, &col, &mut y.slice_mut(s![.., columns]), true);
                 }
             }
         });
@@ -268,9 +268,9 @@ fn backward_samples(g: &Geometry, [x, w, dy]: [&[f32]; 3], dx: &mut [f32], col: 
                 false => &mut dx[(sample * g.c_in + group * in_group) * in_len..][..in_group * in_len],
             };
             if g.is_pointwise() {
-                general_mat_mul(1.0, &dy, &matrix(x, patch, out_len).t(), 1.0, &mut dw);
+                mat_mul(&dy, &matrix(x, patch, out_len).t(), &mut dw, true);
                 if !dx.is_empty() {
-                    general_mat_mul(1.0, &w.t(), &dy, 0.0, &mut matrix_mut(dx, patch, out_len));
+                    mat_mul(&w.t(), &dy, &mut matrix_mut(dx, patch, out_len), false);
                 }
                 continue;
             }
@@ -279,9 +279,9 @@ fn backward_samples(g: &Geometry, [x, w, dy]: [&[f32]; 3], dx: &mut [f32], col: 
                 let col = &mut col[..patch * columns.len()];
                 let dy = dy.slice(s![.., columns.clone()]);
                 g.im2col(&tile, x, col);
-                general_mat_mul(1.0, &dy, &matrix(col, patch, columns.len()).t(), 1.0, &mut dw);
+                mat_mul(&dy, &matrix(col, patch, columns.len()).t(), &mut dw, true);
                 if !dx.is_empty() {
-                    general_mat_mul(1.0, &w.t(), &dy, 0.0, &mut matrix_mut(col, patch, columns.len()));
+                    mat_mul(&w.t(), &dy, &mut matrix_mut(col, patch, columns.len()), false);
                     g.col2im(&tile, col, dx);
                 }
             }

@@ -7,6 +7,7 @@
 mod conv;
 mod loss;
 mod norm;
+mod product;
 mod simd;
 
 use burn::backend::autodiff::{

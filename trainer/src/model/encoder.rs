@@ -6,7 +6,8 @@ use burn::tensor::{Device, Tensor};
 use super::NetworkConfig;
 use super::layers::{Conv, GroupNorm, ResidualBlock};
 
-/// An overlapping convolution at the stem's stride, then on each level a residual block, with stride-2 convolutions between the levels.
+/// An overlapping convolution at the stem's stride, then on each level a residual block, with stride-2 convolutions
+/// between the levels.
 #[derive(Module, Debug)]
 pub struct CompactEncoder<const D: usize> {
     stem: Conv<D>,

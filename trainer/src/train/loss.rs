@@ -31,9 +31,9 @@ fn per_sample<const D: usize>(values: impl Iterator<Item = f64>, device: &Device
 
 /// Loss = w_ce CE(y, yhat) + w_dice (1 - Dice(y, yhat)) + w_eps MSE(target, prediction), as in the paper, with weights.
 ///
-/// The label encoder's z_l0 (or the denoiser's own estimate of it) is noised to a timestep of its own per sample, the denoiser's output is turned into what
-/// the decoder sees (the estimate of z_l0, or z_t - eps_hat for `reference`) and decoded. A part of the clean latents
-/// is decoded as well, see [`LossWeights::autoencoder`].
+/// The label encoder's z_l0 (or the denoiser's own estimate of it) is noised to a timestep of its own per sample, the
+/// denoiser's output is turned into what the decoder sees (the estimate of z_l0, or z_t - eps_hat for `reference`) and
+/// decoded. A part of the clean latents is decoded as well, see [`LossWeights::autoencoder`].
 ///
 /// # Errors
 /// [`ldseg::ErrorKind::ShapeMismatch`] where the batch has another rank than the networks.
