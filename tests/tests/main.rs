@@ -5,5 +5,6 @@
 mod bad_input;
 mod equivalence;
 mod pipeline;
+mod reference;
 mod resume;
 mod support;

@@ -116,6 +116,17 @@ pub fn note(text: &str) {
     let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
+/// A folder of the data that tests may use where it is, in `$LDSEG_SHARED` or else in `shared` beside the workspace.
+pub fn shared(folder: &str, test: &str) -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let path = env::var_os("LDSEG_SHARED").map_or_else(beside, PathBuf::from).join(folder);
+    if !path.is_dir() {
+        note(&format!("SKIPPED: {test}, as {} is not there", path.display()));
+        return None;
+    }
+    Some(path)
+}
+
 /// All files of a folder by name.
 pub fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     fs::read_dir(folder)
