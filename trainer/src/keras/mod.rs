@@ -205,3 +205,6 @@ impl Release {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
