@@ -8,5 +8,6 @@ mod evaluate;
 mod measure;
 mod metrics;
 mod pipeline;
+mod reference;
 mod resume;
 mod support;

@@ -4,6 +4,7 @@ pub mod cpu;
 pub mod data;
 pub mod engine;
 pub mod export;
+pub mod keras;
 pub mod model;
 pub mod phantom;
 pub mod recipe;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use clap::{Parser, Subcommand, ValueEnum};
+use ldseg_trainer::keras;
 use ldseg_trainer::phantom;
 use ldseg_trainer::recipe::Recipe;
 use ldseg_trainer::train::checkpoint::Which;
@@ -53,6 +54,22 @@ enum Command {
         /// Which checkpoint.
         #[arg(long, value_enum, default_value_t = Which::Best)]
         checkpoint: Which,
+    },
+    /// Write a bundle from the weights of the published Keras release.
+    ImportKeras {
+        /// Folder with labelEncoder.hdf5, imageEncoder.hdf5, denoiser.hdf5 and labelDecoder.hdf5 (for volumes
+        /// labelEncoder3D.hdf5 and so on).
+        #[arg(long, value_name = "DIR")]
+        source: PathBuf,
+        /// The bundle's folder.
+        #[arg(long, value_name = "BUNDLE")]
+        output: PathBuf,
+        /// The model's name in the manifest [default: reference-2d or reference-3d].
+        #[arg(long)]
+        name: Option<String>,
+        /// Names of the classes in index order, background first [default: background, class 1, ...].
+        #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+        classes: Vec<String>,
     },
     /// Write synthetic labelled images.
     Phantom {
@@ -113,6 +130,9 @@ fn run(args: Args) -> Result<ExitCode> {
             }
         }
         Command::Export { run, output, checkpoint } => ldseg_trainer::export::export_run(&run, checkpoint, &output)?,
+        Command::ImportKeras { source, output, name, classes } => {
+            keras::import(&source, &output, name.as_deref(), &classes)?;
+        }
         Command::Phantom { kind, count, seed, output } => phantom::write(kind, count, seed, &output)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -74,14 +74,20 @@ impl Schedule {
 }
 
 fn cosine(timesteps: usize) -> Vec<f64> {
-    let c = |t: usize| {
-        let angle = (t as f64 / timesteps as f64 + COSINE_OFFSET) / (1.0 + COSINE_OFFSET);
-        (angle * FRAC_PI_2).cos().powi(2)
-    };
-    (0..timesteps).map(|t| c(t) / c(0)).collect()
+    (0..timesteps).map(|t| cosine_alpha_bar(t as f64, timesteps)).collect()
 }
 
-fn linspace(first: f64, last: f64, count: usize) -> impl Iterator<Item = f64> {
+/// The cosine schedule over T = `timesteps` at a timestep between the whole ones, 0 <= t < T.
+pub(super) fn cosine_alpha_bar(t: f64, timesteps: usize) -> f64 {
+    let c = |t: f64| {
+        let angle = (t / timesteps as f64 + COSINE_OFFSET) / (1.0 + COSINE_OFFSET);
+        (angle * FRAC_PI_2).cos().powi(2)
+    };
+    c(t) / c(0.0)
+}
+
+/// `count` numbers, at least two, evenly from `first` to `last`.
+pub(super) fn linspace(first: f64, last: f64, count: usize) -> impl Iterator<Item = f64> {
     (0..count).map(move |i| first + (last - first) * i as f64 / (count - 1) as f64)
 }
 

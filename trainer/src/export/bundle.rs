@@ -77,10 +77,24 @@ pub fn export_run(run: &Path, which: Which, output: &Path) -> Result<()> {
 /// # Errors
 /// Those of the export, of running the networks and of [`write_bundle`].
 pub fn write<const D: usize>(recipe: &Recipe, networks: &Networks<D>, state: &State, output: &Path) -> Result<()> {
+    let origin = format!("trained for {} steps", state.step);
+    let card = model_card(recipe, networks.num_params(), &origin, &validation_metrics(recipe, state));
+    write_with_card(recipe, networks, &card, output)
+}
+
+/// As [`write`], for networks that were not trained here; `card` is the model card.
+///
+/// # Errors
+/// Those of [`write`].
+pub fn write_with_card<const D: usize>(
+    recipe: &Recipe,
+    networks: &Networks<D>,
+    card: &str,
+    output: &Path,
+) -> Result<()> {
     let manifest = manifest(recipe);
     let networks = networks.valid();
     let golden = golden(&networks, &manifest)?.to_safetensors()?;
-    let card = model_card(recipe, state, networks.num_params());
     let onnx: Vec<(String, Vec<u8>)> = onnx_files(&recipe.network(), &networks)?
         .into_iter()
         .map(|(name, bytes)| (format!("{name}.onnx"), bytes))
@@ -128,7 +142,8 @@ fn golden<const D: usize>(networks: &Networks<D>, manifest: &Manifest) -> Result
     Ok(Golden { image, labels_in, noise, z_i, z_l0, prediction, decoded, probabilities, labels })
 }
 
-fn model_card(recipe: &Recipe, state: &State, weights: usize) -> String {
+/// The section on metrics of a model that was trained here.
+fn validation_metrics(recipe: &Recipe, state: &State) -> String {
     let mut metrics = String::from("Not validated at this checkpoint.\n");
     if !state.dice.is_empty() {
         metrics = format!(
@@ -145,15 +160,19 @@ fn model_card(recipe: &Recipe, state: &State, weights: usize) -> String {
         }
         metrics += "\nThe best checkpoint was chosen by this figure, so expect a little less on new patients.\n";
     }
+    metrics
+}
+
+/// The model card: `origin` says how the `weights` many weights came about, `metrics` how good they are.
+pub fn model_card(recipe: &Recipe, weights: usize, origin: &str, metrics: &str) -> String {
     format!(
-        "# {name}\n\nLatent diffusion segmentation (LDSeg, Zaman et al., arXiv 2407.12952), {weights} weights, trained for \
-         {steps} steps.\n\n## Intended use\n\n{intended}\n\nNot a medical device: for research, with a person who checks \
+        "# {name}\n\nLatent diffusion segmentation (LDSeg, Zaman et al., arXiv 2407.12952), {weights} weights, \
+         {origin}.\n\n## Intended use\n\n{intended}\n\nNot a medical device: for research, with a person who checks \
          the result.\n\n## Training data\n\n{source}\n\nLicence of the data, which the weights carry too: {licence}\n\n\
          ## Metrics\n\n{metrics}\n## Limits\n\nTrained on one data set: other devices, views, protocols and pathologies \
          may be segmented wrongly without any sign of it. Images are stretched to {size:?} before they are segmented. The \
          uncertainty map shows where samples and classes disagree, not whether the image is of the right kind.\n",
         name = recipe.name,
-        steps = state.step,
         intended = recipe.data.intended_use,
         source = recipe.data.source,
         licence = recipe.data.licence,

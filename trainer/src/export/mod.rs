@@ -12,7 +12,7 @@ use ldseg::{Error, ErrorKind, Result};
 use crate::model::{NetworkConfig, Networks};
 use onnx::{CAPTURE_BATCH, to_onnx};
 
-pub use bundle::{export_run, manifest, write};
+pub use bundle::{export_run, manifest, model_card, write, write_with_card};
 pub use onnx::OPSET;
 
 /// Names and shapes of the inputs and outputs of all four networks, the batch axis written 0.

@@ -58,7 +58,7 @@ impl<const D: usize> ReferenceImageEncoder<D> {
         let coarse = &config.widths[config.widths.len() - 2..];
         let (attention, head_attention, kernel) = if D == 4 {
             let eight = |width: &usize| Attention::new(*width, 8, 8, Residual::Input, device);
-            let one = Attention::new(config.embedding_channels, 1, 1, Residual::Normalised, device);
+            let one = Attention::new(config.embedding_channels, 1, 1, Residual::Input, device);
             (coarse.iter().map(eight).collect(), Some(one), 1)
         } else {
             (Vec::new(), None, 3)
