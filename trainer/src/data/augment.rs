@@ -3,6 +3,7 @@
 use ldseg::image::Labels;
 use ldseg::preprocess::{Normalisation, normalise};
 use ldseg::{Error, ErrorKind, Result, Tensor};
+use ndarray::Axis;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -29,6 +30,11 @@ pub struct Augmentation {
     pub scale: [f64; 2],
     /// Greatest shift, either way, as a fraction of each axis.
     pub translation: f64,
+    /// Probability of x_c -> x_c^k_c with a k of its own for each channel: stains that took more or less, as what a
+    /// channel absorbs goes with its optical density -ln x_c (Beer-Lambert). For colour images.
+    pub stain_probability: f64,
+    /// Exponent k, drawn for each channel.
+    pub stain: [f64; 2],
     /// Probability of x -> x^gamma.
     pub gamma_probability: f64,
     /// Exponent gamma.
@@ -60,6 +66,8 @@ impl Default for Augmentation {
             rotation: 15.0,
             scale: [0.85, 1.15],
             translation: 0.06,
+            stain_probability: 0.0,
+            stain: [0.7, 1.4],
             gamma_probability: 0.3,
             gamma: [0.7, 1.5],
             gain_probability: 0.3,
@@ -79,6 +87,7 @@ impl Augmentation {
     pub fn none() -> Self {
         Self {
             affine_probability: 0.0,
+            stain_probability: 0.0,
             gamma_probability: 0.0,
             gain_probability: 0.0,
             speckle_probability: 0.0,
@@ -98,6 +107,7 @@ impl Augmentation {
         }
         let named = [
             ("affine_probability", self.affine_probability),
+            ("stain_probability", self.stain_probability),
             ("gamma_probability", self.gamma_probability),
             ("gain_probability", self.gain_probability),
             ("speckle_probability", self.speckle_probability),
@@ -112,6 +122,7 @@ impl Augmentation {
             ("rotation", [0.0, self.rotation], 0.0, 180.0),
             ("scale", self.scale, 0.1, 10.0),
             ("translation", [0.0, self.translation], 0.0, 1.0),
+            ("stain", self.stain, 0.1, 10.0),
             ("gamma", self.gamma, 0.1, 10.0),
             ("gain", self.gain, 0.0, 10.0),
             ("brightness", self.brightness, -1.0, 1.0),
@@ -187,8 +198,14 @@ fn apply_affine(affine: &Affine, image: &Tensor, labels: &Labels) -> (Tensor, La
     (moved_image, moved_labels)
 }
 
-/// Gamma, gain and brightness, speckle, additive noise, in the order in which a device would bring them about.
+/// Stain, gamma, gain and brightness, speckle, additive noise, in the order in which a device would bring them about.
 fn change_intensities(image: &mut Tensor, settings: &Augmentation, rng: &mut ChaCha8Rng) {
+    if settings.stain_probability > 0.0 && happens(settings.stain_probability, rng) {
+        for mut channel in image.axis_iter_mut(Axis(0)) {
+            let k = draw(settings.stain, rng) as f32;
+            channel.mapv_inplace(|x| x.powf(k));
+        }
+    }
     if happens(settings.gamma_probability, rng) {
         let gamma = draw(settings.gamma, rng) as f32;
         image.mapv_inplace(|x| x.powf(gamma));
@@ -243,6 +260,7 @@ mod tests {
     fn everything(axes: usize) -> Augmentation {
         let always = Augmentation {
             affine_probability: 1.0,
+            stain_probability: 1.0,
             gamma_probability: 1.0,
             gain_probability: 1.0,
             speckle_probability: 1.0,
@@ -254,6 +272,17 @@ mod tests {
 
     fn run(sample: &Sample, settings: &Augmentation, seed: u64) -> Sample {
         augment(sample, settings, Normalisation::MinMax, &mut ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    #[test]
+    fn stains_change_each_channel_by_an_exponent_of_its_own() {
+        let settings = Augmentation { stain_probability: 1.0, ..Augmentation::none() };
+        let before = sample(3, &[8, 8]);
+        let after = run(&before, &settings, 3).image;
+        let plain = run(&before, &Augmentation::none(), 3).image;
+        let exponent = |c: usize| after[[c, 4, 4]].ln() / plain[[c, 4, 4]].ln();
+        let all: Vec<f32> = (0..3).map(exponent).collect();
+        assert!(all.iter().all(|k| (0.69..1.41).contains(k)) && all[0] != all[1] && all[1] != all[2], "{all:?}");
     }
 
     #[test]
