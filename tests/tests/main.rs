@@ -5,6 +5,7 @@
 mod bad_input;
 mod equivalence;
 mod evaluate;
+mod inspect;
 mod metrics;
 mod pipeline;
 mod resume;
