@@ -17,6 +17,8 @@ pub mod files;
 pub mod image;
 pub mod metrics;
 pub mod preprocess;
+#[cfg(feature = "evaluate")]
+pub mod robustness;
 pub mod segmenter;
 pub mod verify;
 

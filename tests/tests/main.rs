@@ -9,4 +9,5 @@ mod inspect;
 mod metrics;
 mod pipeline;
 mod resume;
+mod robustness;
 mod support;

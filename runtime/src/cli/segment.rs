@@ -40,6 +40,22 @@ pub(super) struct SegmentArgs {
     output: PathBuf,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// Also write the image with its segmentation drawn over it
+    #[arg(long)]
+    overlay: bool,
+    /// Also write a map of the uncertainty, 0 to 1
+    #[arg(long)]
+    uncertainty: bool,
+    /// Print the results as one JSON document, and write each image's to a file named after it
+    #[arg(long)]
+    json: bool,
+}
+
+/// How the latent is refined.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct SamplingArgs {
     /// How the latent is refined [default: the bundle's]
     #[arg(long, value_parser = samplers())]
     sampler: Option<Sampler>,
@@ -52,15 +68,13 @@ pub(super) struct SegmentArgs {
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Also write the image with its segmentation drawn over it
-    #[arg(long)]
-    overlay: bool,
-    /// Also write a map of the uncertainty, 0 to 1
-    #[arg(long)]
-    uncertainty: bool,
-    /// Print the results as one JSON document, and write each image's to a file named after it
-    #[arg(long)]
-    json: bool,
+}
+
+impl SamplingArgs {
+    /// What was asked for, completed with the bundle's defaults.
+    pub(super) fn options(&self, manifest: &Manifest) -> Result<SegmentOptions> {
+        options(manifest, self.sampler, self.steps, self.samples, self.seed)
+    }
 }
 
 fn samplers() -> impl TypedValueParser<Value = Sampler> {
@@ -143,7 +157,7 @@ pub(super) fn run(args: SegmentArgs) -> anyhow::Result<Outcome> {
 impl Plan {
     fn new(args: SegmentArgs) -> Result<Self> {
         let bundle = Bundle::load(&args.bundle)?;
-        let options = options(bundle.manifest(), args.sampler, args.steps, args.samples, args.seed)?;
+        let options = args.sampling.options(bundle.manifest())?;
         let suffixes = [(args.overlay, OVERLAY), (args.uncertainty, UNCERTAINTY)];
         let suffixes: Vec<_> = suffixes.iter().filter(|(asked, _)| *asked).map(|(_, suffix)| *suffix).collect();
         Ok(Self {
@@ -282,7 +296,7 @@ fn options(
 }
 
 /// Makes the folder and tries to write into it, before the first image is worked on in vain.
-fn prepare_output(output: &Path) -> Result<()> {
+pub(super) fn prepare_output(output: &Path) -> Result<()> {
     let probe = output.join(format!(".ldseg-{}", std::process::id()));
     fs::create_dir_all(output)
         .and_then(|()| fs::write(&probe, []))
