@@ -18,6 +18,8 @@ pub mod image;
 pub mod measure;
 pub mod metrics;
 pub mod preprocess;
+#[cfg(feature = "evaluate")]
+pub mod robustness;
 pub mod segmenter;
 pub mod verify;
 

@@ -5,9 +5,11 @@
 mod bad_input;
 mod equivalence;
 mod evaluate;
+mod inspect;
 mod measure;
 mod metrics;
 mod pipeline;
 mod reference;
 mod resume;
+mod robustness;
 mod support;

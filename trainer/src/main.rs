@@ -1,5 +1,6 @@
 //! The `ldseg-train` command.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use clap::{Parser, Subcommand, ValueEnum};
+use ldseg_trainer::data::inspect::inspect;
 use ldseg_trainer::keras;
 use ldseg_trainer::phantom;
 use ldseg_trainer::recipe::Recipe;
@@ -71,6 +73,16 @@ enum Command {
         #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
         classes: Vec<String>,
     },
+    /// Tell what a folder of labelled images holds and what is suspicious about it, and propose a recipe.
+    ///
+    /// Exits with 1 where something is suspicious.
+    Inspect {
+        /// Folder with labelled images.
+        dir: PathBuf,
+        /// Write a recipe to start from; an existing file is not replaced.
+        #[arg(long, value_name = "FILE")]
+        write_recipe: Option<PathBuf>,
+    },
     /// Write synthetic labelled images.
     Phantom {
         /// What is imitated.
@@ -132,6 +144,17 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Export { run, output, checkpoint } => ldseg_trainer::export::export_run(&run, checkpoint, &output)?,
         Command::ImportKeras { source, output, name, classes } => {
             keras::import(&source, &output, name.as_deref(), &classes)?;
+        }
+        Command::Inspect { dir, write_recipe } => {
+            let found = inspect(&dir)?;
+            // A reader that has left, as `head` does, is no error.
+            let _ = write!(std::io::stdout(), "{found}");
+            if let Some(path) = write_recipe {
+                found.write_recipe(&path)?;
+            }
+            if !found.findings.is_empty() {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         Command::Phantom { kind, count, seed, output } => phantom::write(kind, count, seed, &output)?,
     }

@@ -5,6 +5,8 @@ mod bench;
 mod evaluate;
 mod info;
 mod inputs;
+#[cfg(feature = "evaluate")]
+mod robustness;
 mod segment;
 mod verify;
 
@@ -41,6 +43,9 @@ enum Command {
     /// Score label maps against references: overlap, distances, objects; with averages and intervals
     #[cfg(feature = "evaluate")]
     Evaluate(evaluate::EvaluateArgs),
+    /// Dice against the strength of noise and other corruptions, for one bundle or several
+    #[cfg(feature = "evaluate")]
+    Robustness(robustness::RobustnessArgs),
 }
 
 /// What runs the networks.
@@ -104,6 +109,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Info(args) => info::run(args),
         #[cfg(feature = "evaluate")]
         Command::Evaluate(args) => evaluate::run(args),
+        #[cfg(feature = "evaluate")]
+        Command::Robustness(args) => robustness::run(args),
     }
 }
 

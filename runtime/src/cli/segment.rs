@@ -46,18 +46,8 @@ pub(super) struct SegmentArgs {
     output: PathBuf,
     #[command(flatten)]
     engine: EngineArgs,
-    /// How the latent is refined [default: the bundle's]
-    #[arg(long, value_parser = samplers())]
-    sampler: Option<Sampler>,
-    /// Denoiser calls [default: the bundle's; 1 with sampler direct]
-    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_TIMESTEPS as u64))]
-    steps: Option<usize>,
-    /// Samples whose probabilities are averaged
-    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000), default_value = "1")]
-    samples: usize,
-    /// Seed of the noise
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// Also write the image with its segmentation drawn over it: a PNG, or a GIF for a cine
     #[arg(long)]
     overlay: bool,
@@ -74,6 +64,30 @@ pub(super) struct SegmentArgs {
     /// Print the results as one JSON document, and write each image's to a file named after it
     #[arg(long)]
     json: bool,
+}
+
+/// How the latent is refined.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct SamplingArgs {
+    /// How the latent is refined [default: the bundle's]
+    #[arg(long, value_parser = samplers())]
+    sampler: Option<Sampler>,
+    /// Denoiser calls [default: the bundle's; 1 with sampler direct]
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_TIMESTEPS as u64))]
+    steps: Option<usize>,
+    /// Samples whose probabilities are averaged
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000), default_value = "1")]
+    samples: usize,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+impl SamplingArgs {
+    /// What was asked for, completed with the bundle's defaults.
+    pub(super) fn options(&self, manifest: &Manifest) -> Result<SegmentOptions> {
+        options(manifest, self.sampler, self.steps, self.samples, self.seed)
+    }
 }
 
 fn samplers() -> impl TypedValueParser<Value = Sampler> {
@@ -204,7 +218,7 @@ impl Plan {
     fn new(args: SegmentArgs) -> Result<Self> {
         let bundle = Bundle::load(&args.bundle)?;
         let measure = args.measure.then(|| heart_classes(bundle.manifest())).transpose()?;
-        let options = options(bundle.manifest(), args.sampler, args.steps, args.samples, args.seed)?;
+        let options = args.sampling.options(bundle.manifest())?;
         let suffixes = [(args.overlay, OVERLAY), (args.uncertainty, UNCERTAINTY)];
         let suffixes: Vec<_> = suffixes.iter().filter(|(asked, _)| *asked).map(|(_, suffix)| *suffix).collect();
         Ok(Self {
@@ -468,7 +482,7 @@ fn options(
 }
 
 /// Makes the folder and tries to write into it, before the first image is worked on in vain.
-fn prepare_output(output: &Path) -> Result<()> {
+pub(super) fn prepare_output(output: &Path) -> Result<()> {
     let probe = output.join(format!(".ldseg-{}", std::process::id()));
     fs::create_dir_all(output)
         .and_then(|()| fs::write(&probe, []))

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use yaml_serde::Value;
 
-use crate::image::Labels;
+use crate::image::{Labels, read_labels};
 use crate::{Error, ErrorKind, Result};
 
 /// A class; its place in the list is its index.
@@ -55,6 +55,19 @@ fn parse(text: &str) -> Result<Vec<ClassSpec>> {
         }
     }
     Ok(classes)
+}
+
+/// Reads a label map as class indices: its values are mapped as `classes` says, else they are indices below `count`.
+///
+/// # Errors
+/// Those of [`read_labels`]; [`ErrorKind::Format`] for a value that is of no class.
+pub fn reference_labels(path: &Path, classes: Option<&[ClassSpec]>, count: usize) -> Result<Labels> {
+    let mut labels = read_labels(path)?;
+    let checked = match classes {
+        Some(classes) => reference_to_classes(&mut labels, classes),
+        None => check_indices(&labels, count),
+    };
+    checked.map(|()| labels).map_err(|e| e.in_file(path))
 }
 
 /// Maps the stored values of a reference to class indices.

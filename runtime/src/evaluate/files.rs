@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::image::case_name;
 use crate::{Error, ErrorKind, Result};
 
-/// File that tells the patient of each case: columns `name` and `patient`.
-pub const PATIENT_IDS: &str = "patient_ids.csv";
+/// Files that tell the patient of each case, with the titles of the columns that hold the case's name and the patient: a
+/// list of one's own, and that of GlaS as published.
+const PATIENT_LISTS: [(&str, [&str; 2]); 2] =
+    [("patient_ids.csv", ["name", "patient"]), ("Grade.csv", ["name", "patient ID"])];
 
 /// What names of label maps add to those of their images: ours and CAMUS's, and GlaS's.
 pub const LABEL_SUFFIXES: [&str; 2] = ["_gt", "_anno"];
@@ -139,14 +141,31 @@ pub fn patient_from_name(name: &str) -> &str {
     if numbered { name.split('_').next().unwrap_or(name) } else { name }
 }
 
-/// Reads [`PATIENT_IDS`], case name to patient; `None` where there is no such file.
+/// The patient of each case as a list in the folder tells it: `patient_ids.csv` with columns `name` and `patient`, else
+/// GlaS's `Grade.csv` with `name` and `patient ID`. `None` where there is neither; with the list's path otherwise.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] where it cannot be read, [`ErrorKind::Format`] where a column is missing or a line has no patient.
-pub fn read_patient_ids(path: &Path) -> Result<Option<BTreeMap<String, String>>> {
-    if !path.exists() {
-        return Ok(None);
+pub fn read_patients(folder: &Path) -> Result<Option<PatientList>> {
+    for (file, titles) in PATIENT_LISTS {
+        let path = folder.join(file);
+        if path.exists() {
+            return Ok(Some(PatientList { patients: read_list(&path, titles)?, path }));
+        }
     }
+    Ok(None)
+}
+
+/// Which patient each case belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatientList {
+    /// The file.
+    pub path: PathBuf,
+    /// Case name to patient.
+    pub patients: BTreeMap<String, String>,
+}
+
+fn read_list(path: &Path, titles: [&str; 2]) -> Result<BTreeMap<String, String>> {
     let text = fs::read_to_string(path)
         .map_err(|error| Error::with_source(ErrorKind::Io, "can't read this file", error).in_file(path))?;
     let wrong = |message: String| Error::new(ErrorKind::Format, message).in_file(path);
@@ -156,7 +175,7 @@ pub fn read_patient_ids(path: &Path) -> Result<Option<BTreeMap<String, String>>>
     let column = |title: &str| {
         header.iter().position(|cell| cell == title).ok_or_else(|| wrong(format!("expected a column '{title}'")))
     };
-    let (name, patient) = (column("name")?, column("patient")?);
+    let (name, patient) = (column(titles[0])?, column(titles[1])?);
     let mut ids = BTreeMap::new();
     for (number, line) in lines.enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let row = cells(line);
@@ -165,7 +184,7 @@ pub fn read_patient_ids(path: &Path) -> Result<Option<BTreeMap<String, String>>>
             _ => return Err(wrong(format!("line {}: expected a name and a patient, found '{line}'", number + 2))),
         };
     }
-    Ok(Some(ids))
+    Ok(ids)
 }
 
 #[cfg(test)]
@@ -232,11 +251,14 @@ mod tests {
         let of = ["patient0001_2CH_ED", "phantom3_ES", "train_1"].map(patient_from_name);
         assert_eq!(of, ["patient0001", "phantom3", "train_1"]);
         let dir = folder(&[]);
-        let path = dir.path().join(PATIENT_IDS);
-        assert_eq!(read_patient_ids(&path).unwrap(), None);
+        let read = || read_patients(dir.path());
+        assert_eq!(read().unwrap(), None);
+        fs::write(dir.path().join("Grade.csv"), "name,patient ID, grade (GlaS)\ntestA_1, 3, benign\n").unwrap();
+        assert_eq!(read().unwrap().unwrap().patients["testA_1"], "3");
+        let path = dir.path().join("patient_ids.csv");
         fs::write(&path, "patient,name\n7,\"a\"\n").unwrap();
-        assert_eq!(read_patient_ids(&path).unwrap().unwrap()["a"], "7");
+        assert_eq!(read().unwrap().unwrap().patients["a"], "7");
         fs::write(&path, "patient,name\n,a\n").unwrap();
-        assert!(read_patient_ids(&path).unwrap_err().to_string().contains("line 2"));
+        assert!(read().unwrap_err().to_string().contains("line 2"));
     }
 }

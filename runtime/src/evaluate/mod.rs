@@ -16,9 +16,10 @@ use std::thread;
 use serde::Serialize;
 
 pub use case::{CaseScores, ObjectSource, SpacingSource};
-pub use classes::{ClassSpec, read_classes};
-pub use files::{LABEL_SUFFIXES, PATIENT_IDS, Pair, pair, patient_from_name, read_patient_ids};
-pub use report::{FailedCase, Measure, Report, Values, csv_cell};
+pub use classes::{ClassSpec, read_classes, reference_labels};
+pub use files::{LABEL_SUFFIXES, Pair, PatientList, pair, patient_from_name, read_patients};
+pub use report::{FailedCase, Measure, Report, Values};
+pub(crate) use report::{csv_cell, csv_number, groups};
 
 use crate::metrics::summary::Bootstrap;
 use crate::{Error, ErrorKind, Result};
@@ -97,11 +98,11 @@ impl Settings {
 /// Scores every prediction in a folder against its label map, on all cores. Cases that fail are listed in the report.
 ///
 /// `classes` says which values stand for which class; without it, every value above 0 in any file is a class. Images of
-/// one patient (by `patient_ids.csv` in the labels' folder, else by name) stay together when intervals are drawn.
+/// one patient (by a list in the labels' folder, else by name) stay together when intervals are drawn.
 ///
 /// # Errors
 /// [`ErrorKind::Setting`] for settings out of range and where predictions and label maps have no class in common; those
-/// of [`pair`] and [`read_patient_ids`].
+/// of [`pair`] and [`read_patients`].
 pub fn evaluate(
     predictions: &Path,
     labels: &Path,
@@ -110,12 +111,12 @@ pub fn evaluate(
 ) -> Result<Report> {
     settings.check(classes)?;
     let (pairs, without_prediction) = pair(predictions, labels)?;
-    let patients = read_patient_ids(&labels.join(PATIENT_IDS))?;
+    let patients = read_patients(labels)?;
     let scored = on_all_cores(pairs, |pair| {
         let scores = pair.files.and_then(|(prediction, labels)| case::score(&prediction, &labels, classes, settings));
         (pair.name, scores)
     });
-    let listed = |name: &str| patients.as_ref().and_then(|ids| ids.get(name).cloned());
+    let listed = |name: &str| patients.as_ref().and_then(|list| list.patients.get(name).cloned());
     let mut report = Report::new(settings.clone(), classes, without_prediction);
     for (name, scores) in scored {
         let patient = listed(&name).unwrap_or_else(|| patient_from_name(&name).to_owned());
@@ -126,7 +127,7 @@ pub fn evaluate(
 }
 
 /// Does `work` on every item, one thread a core; the results in the items' order.
-pub(crate) fn on_all_cores<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+pub fn on_all_cores<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(items.len());
     let items: Vec<_> = items.into_iter().map(|item| std::sync::Mutex::new(Some(item))).collect();
     let next = AtomicUsize::new(0);

@@ -215,7 +215,7 @@ impl Report {
                 let class = class.to_string();
                 let names = [case.name.as_str(), &case.patient, &class, class_name].map(csv_cell);
                 text.push_str(&names.join(","));
-                measures.iter().for_each(|measure| text.extend([",", &number(values.get(*measure))]));
+                measures.iter().for_each(|measure| text.extend([",", &csv_number(values.get(*measure))]));
                 text.push('\n');
             }
         }
@@ -228,7 +228,7 @@ impl Report {
         for (class, measures) in &self.summary {
             let name = csv_cell(self.class_names.get(class).map_or("", String::as_str));
             for (measure, s) in measures {
-                let numbers = [s.mean, s.std, s.ci95[0], s.ci95[1]].map(number).join(",");
+                let numbers = [s.mean, s.std, s.ci95[0], s.ci95[1]].map(csv_number).join(",");
                 text.extend([format!("{class},{name},{},{numbers},{}\n", measure.name(), s.n)]);
             }
         }
@@ -273,12 +273,12 @@ pub(crate) fn groups<'a>(names: impl Iterator<Item = &'a str>) -> Vec<usize> {
 }
 
 /// A number of a CSV file, empty where it is not defined.
-pub(crate) fn number(value: f64) -> String {
+pub(crate) fn csv_number(value: f64) -> String {
     if value.is_nan() { String::new() } else { value.to_string() }
 }
 
 /// Text as a cell of a CSV file, quoted where it has to be (RFC 4180).
-pub fn csv_cell(text: &str) -> String {
+pub(crate) fn csv_cell(text: &str) -> String {
     let quote = text.contains(['"', ',', '\n', '\r']);
     if quote { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }

@@ -1,10 +1,10 @@
 //! Finds the pairs of image and label map in a folder, in the four layouts that data sets come in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ldseg::evaluate::{PATIENT_IDS, patient_from_name, read_patient_ids};
+use ldseg::evaluate::{LABEL_SUFFIXES, patient_from_name, read_patients};
 use ldseg::image::case_name;
 use ldseg::{Error, ErrorKind, Result};
 
@@ -26,41 +26,72 @@ pub struct Case {
 /// Files by stem.
 type Files = BTreeMap<String, PathBuf>;
 
-/// Finds all cases of the data set in `dir`, sorted by name. The layouts, in the order in which they are looked for:
+/// How a data set's files lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// nnU-Net v2 raw: `dataset.json`, `imagesTr/X_0000.EXT`, `labelsTr/X.EXT`.
+    NnUnet,
+    /// `images/X.EXT` and `labels/X.EXT`, whose extensions may differ.
+    TwoFolders,
+    /// `X.EXT` with `X_gt.EXT` beside it; or with `X_anno.EXT`, as GlaS is published.
+    SideBySide,
+    /// The same in sub-folders, one a patient, as CAMUS is published (MetaImage or NIfTI); its sequences
+    /// (`X_sequence.EXT`) are left out.
+    PatientFolders,
+}
+
+/// What was found in a folder.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// How the files lie.
+    pub(super) layout: Layout,
+    /// The pairs of image and label map, sorted by name.
+    pub(super) cases: Vec<Case>,
+    /// Files that don't fit together.
+    pub(super) problems: Vec<String>,
+    /// Cases that the list of patients leaves out; each is its own patient here.
+    pub(super) without_patient: Option<Error>,
+}
+
+/// Finds all cases of the data set in `dir`, sorted by name. [`Layout`] has the layouts, in the order in which they are
+/// looked for.
 ///
-/// 1. nnU-Net v2 raw: `dataset.json`, `imagesTr/X_0000.EXT`, `labelsTr/X.EXT`;
-/// 2. `images/X.EXT` and `labels/X.EXT`, whose extensions may differ;
-/// 3. `X.EXT` with `X_gt.EXT` beside it;
-/// 4. CAMUS as published: the same in sub-folders, one a patient; its sequences (`X_sequence.EXT`) are left out.
-///
-/// The patient comes from `patient_ids.csv` in `dir` where that exists (columns `name` and `patient`), else from names
-/// like `patient0001_2CH_ED` or `phantom0001_ED`, where it is the part before the first `_`; else each case is its own
-/// patient.
+/// The patient comes from `patient_ids.csv` in `dir` where that exists (columns `name` and `patient`), else from GlaS's
+/// `Grade.csv`, else from names like `patient0001_2CH_ED` or `phantom0001_ED`, where it is the part before the first `_`;
+/// else each case is its own patient.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] if a folder can't be read or holds no cases; [`ErrorKind::Format`] for an image without label map
-/// or the reverse, two files of one name, or a case that `patient_ids.csv` leaves out.
+/// or the reverse, two files of one name, or a case that the list of patients leaves out.
 pub fn discover(dir: &Path) -> Result<Vec<Case>> {
+    let found = find(dir)?;
+    if !found.problems.is_empty() {
+        let message =
+            format!("{} of its files don't fit together: {}", found.problems.len(), first_few(&found.problems));
+        return Err(Error::new(ErrorKind::Format, message).in_file(dir));
+    }
+    found.without_patient.map_or(Ok(found.cases), Err)
+}
+
+/// The same without giving up where files don't fit together.
+pub(super) fn find(dir: &Path) -> Result<Found> {
     let mut problems = Vec::new();
-    let pairs = if dir.join("imagesTr").is_dir() {
-        nnunet_pairs(dir, &mut problems)?
+    let (layout, pairs) = if dir.join("imagesTr").is_dir() {
+        (Layout::NnUnet, nnunet_pairs(dir, &mut problems)?)
     } else if dir.join("images").is_dir() {
         let images = files_by_stem(&dir.join("images"), &mut problems)?;
         let labels = files_by_stem(&dir.join("labels"), &mut problems)?;
-        pair(images, labels, &mut problems)
+        (Layout::TwoFolders, pair(images, labels, &mut problems))
     } else {
         side_by_side_pairs(dir, &mut problems)?
     };
-    if !problems.is_empty() {
-        let message = format!("{} of its files don't fit together: {}", problems.len(), first_few(&problems));
-        return Err(Error::new(ErrorKind::Format, message).in_file(dir));
-    }
-    if pairs.is_empty() {
+    if pairs.is_empty() && problems.is_empty() {
         let message = "no labelled images; expected imagesTr/ with labelsTr/, images/ with labels/, or X.png with \
                        X_gt.png beside it (also .bmp, .jpg, .tif, .nii, .nii.gz, .mhd)";
         return Err(Error::new(ErrorKind::Io, message).in_file(dir));
     }
-    with_patients(dir, pairs)
+    let (cases, without_patient) = with_patients(dir, pairs)?;
+    Ok(Found { layout, cases, problems, without_patient })
 }
 
 /// The entries of a folder, sorted.
@@ -122,13 +153,19 @@ fn nnunet_pairs(dir: &Path, problems: &mut Vec<String>) -> Result<BTreeMap<Strin
     Ok(pair(images, labels, problems))
 }
 
-/// Pairs `X` and `X_gt` in the folder itself or, where it holds no images, in its sub-folders.
-fn side_by_side_pairs(dir: &Path, problems: &mut Vec<String>) -> Result<BTreeMap<String, (PathBuf, PathBuf)>> {
+/// Pairs `X` and `X_gt` or `X_anno` in the folder itself or, where it holds no images, in its sub-folders.
+fn side_by_side_pairs(
+    dir: &Path,
+    problems: &mut Vec<String>,
+) -> Result<(Layout, BTreeMap<String, (PathBuf, PathBuf)>)> {
+    let image_of = |stem: &str| LABEL_SUFFIXES.iter().find_map(|suffix| stem.strip_suffix(suffix).map(str::to_owned));
     let mut files = files_by_stem(dir, problems)?;
+    let mut layout = Layout::SideBySide;
     if files.is_empty() {
+        layout = Layout::PatientFolders;
         for folder in entries(dir)?.into_iter().filter(|path| path.is_dir()) {
             for (stem, path) in files_by_stem(&folder, problems)? {
-                if stem.strip_suffix("_gt").unwrap_or(&stem).ends_with("_sequence") {
+                if image_of(&stem).unwrap_or_else(|| stem.clone()).ends_with("_sequence") {
                     continue;
                 }
                 if let Some(other) = files.insert(stem, path) {
@@ -139,36 +176,42 @@ fn side_by_side_pairs(dir: &Path, problems: &mut Vec<String>) -> Result<BTreeMap
     }
     let (mut images, mut labels) = (Files::new(), Files::new());
     for (stem, path) in files {
-        match stem.strip_suffix("_gt") {
-            Some(name) => labels.insert(name.to_owned(), path),
-            None => images.insert(stem, path),
-        };
+        match image_of(&stem) {
+            Some(name) => {
+                let shown = path.display().to_string();
+                if let Some(other) = labels.insert(name, path) {
+                    problems.push(format!("{} and {shown} are label maps of one image", other.display()));
+                }
+            }
+            None => {
+                images.insert(stem, path);
+            }
+        }
     }
-    Ok(pair(images, labels, problems))
+    Ok((layout, pair(images, labels, problems)))
 }
 
-/// Adds the patient to each pair.
-fn with_patients(dir: &Path, pairs: BTreeMap<String, (PathBuf, PathBuf)>) -> Result<Vec<Case>> {
-    let listed = read_patient_ids(&dir.join(PATIENT_IDS))?;
+/// Adds the patient to each pair; also tells of the cases that the list of patients leaves out.
+fn with_patients(dir: &Path, pairs: BTreeMap<String, (PathBuf, PathBuf)>) -> Result<(Vec<Case>, Option<Error>)> {
+    let list = read_patients(dir)?;
     let mut cases = Vec::new();
-    let mut missing = BTreeSet::new();
+    let mut missing = Vec::new();
     for (name, (image, labels)) in pairs {
-        let patient = match &listed {
+        let patient = match &list {
             None => patient_from_name(&name).to_owned(),
-            Some(ids) => ids.get(&name).cloned().unwrap_or_else(|| {
-                missing.insert(name.clone());
-                String::new()
+            Some(list) => list.patients.get(&name).cloned().unwrap_or_else(|| {
+                missing.push(name.clone());
+                name.clone()
             }),
         };
         cases.push(Case { name, patient, image, labels });
     }
-    if missing.is_empty() {
-        return Ok(cases);
-    }
     // Guessing here could put one patient on both sides of a split.
-    let names: Vec<String> = missing.into_iter().collect();
-    let message = format!("{} cases have no patient: {}", names.len(), first_few(&names));
-    Err(Error::new(ErrorKind::Format, message).in_file(&dir.join(PATIENT_IDS)))
+    let error = list.filter(|_| !missing.is_empty()).map(|list| {
+        let message = format!("{} cases have no patient: {}", missing.len(), first_few(&missing));
+        Error::new(ErrorKind::Format, message).in_file(&list.path)
+    });
+    Ok((cases, error))
 }
 
 #[cfg(test)]
@@ -212,12 +255,25 @@ mod tests {
             "patient0001/Info_4CH.cfg",
         ];
         assert_eq!(found(&camus), pairs(&[("patient0001_4CH_ED", "patient0001")]));
+        let nifti = [
+            "patient0002/patient0002_2CH_ES.nii.gz",
+            "patient0002/patient0002_2CH_ES_gt.nii.gz",
+            "patient0002/patient0002_2CH_half_sequence.nii.gz",
+            "patient0002/patient0002_2CH_half_sequence_gt.nii.gz",
+            "patient0002/Info_2CH.cfg",
+        ];
+        assert_eq!(found(&nifti), pairs(&[("patient0002_2CH_ES", "patient0002")]));
+        let glas = folder(&["train_1.bmp", "train_1_anno.bmp", "testA_1.bmp", "testA_1_anno.bmp"]);
+        fs::write(glas.path().join("Grade.csv"), "name,patient ID, grade (GlaS)\ntrain_1, 2, benign\ntestA_1, 2, x\n")
+            .unwrap();
+        let cases = discover(glas.path()).unwrap();
+        assert!(cases.len() == 2 && cases.iter().all(|case| case.patient == "2"), "{cases:?}");
     }
 
     #[test]
     fn takes_patients_from_the_list() {
         let dir = folder(&["images/a.png", "images/b.png", "labels/a.png", "labels/b.png"]);
-        let list = dir.path().join(PATIENT_IDS);
+        let list = dir.path().join("patient_ids.csv");
         fs::write(&list, "patient,name\n7,a\n7,b\n9,elsewhere\n").unwrap();
         assert!(discover(dir.path()).unwrap().iter().all(|case| case.patient == "7"));
         fs::write(&list, "patient,name\n7,a\n").unwrap();

@@ -5,11 +5,12 @@ pub mod augment;
 mod dataset;
 mod discover;
 pub(crate) mod filter;
+pub mod inspect;
 mod split;
 
 pub use augment::{Augmentation, augment};
 pub use dataset::{Dataset, Sample, Spec, load_case};
-pub use discover::{Case, discover};
+pub use discover::{Case, Layout, discover};
 pub use split::{Split, Validation, split};
 
 /// How many of a long list of problems a message spells out.

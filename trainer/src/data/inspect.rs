@@ -1,0 +1,370 @@
+//! Looks at a data set before anything is trained on it: what it holds, what is suspicious, and a recipe to start from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+
+use ldseg::evaluate::on_all_cores;
+use ldseg::files::write_bytes;
+use ldseg::image::{Geometry, Image, read_image, to_labels};
+use ldseg::{Error, ErrorKind, Result};
+
+use super::discover::{Case, Layout, find};
+use crate::recipe::Recipe;
+
+/// A class that fewer than this part of the cases hold may be a slip of the annotator's.
+const RARE: f64 = 0.01;
+/// Spacings that differ from the median by more than this factor are suspicious.
+const SPACING_FACTOR: f64 = 2.0;
+/// Relative difference of the spacings of an image and its label map that rounding does not explain.
+const SPACING_TOLERANCE: f64 = 0.01;
+
+/// What a data set holds.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    layout: Layout,
+    patients: usize,
+    cases: Vec<Looked>,
+    /// Whether some file tells its spacing.
+    has_spacing: bool,
+    /// Names of the label values, where `dataset.json` has them.
+    names: BTreeMap<u8, String>,
+    /// What is suspicious, a sentence each, naming the files.
+    pub findings: Vec<String>,
+}
+
+/// What one readable case holds.
+#[derive(Debug, Clone)]
+struct Looked {
+    size: Vec<usize>,
+    channels: usize,
+    spacing: Vec<f64>,
+    knows_spacing: bool,
+    range: [f32; 2],
+    /// Voxels of each label value.
+    values: BTreeMap<u8, u64>,
+    /// Of the intensities: equal images have equal ones.
+    hash: u64,
+    name: String,
+    patient: String,
+}
+
+/// Reads every case of the data set in `dir`; what is wrong with files is found, not an error.
+///
+/// # Errors
+/// [`ErrorKind::Io`] where a folder cannot be read or holds no labelled images; [`ErrorKind::Format`] for a list of
+/// patients or a `dataset.json` that makes no sense.
+pub fn inspect(dir: &Path) -> Result<Inspection> {
+    let found = find(dir)?;
+    let mut findings = found.problems;
+    findings.extend(found.without_patient.map(|error| error.to_string()));
+    let patients = found.cases.iter().map(|case| case.patient.as_str()).collect::<BTreeSet<_>>().len();
+    let mut cases = Vec::new();
+    for (looked, found) in on_all_cores(found.cases, |case| look(&case)) {
+        cases.extend(looked);
+        findings.extend(found);
+    }
+    let names = if found.layout == Layout::NnUnet { label_names(&dir.join("dataset.json"))? } else { BTreeMap::new() };
+    let has_spacing = cases.iter().any(|case| case.knows_spacing);
+    let mut inspection = Inspection { layout: found.layout, patients, cases, has_spacing, names, findings };
+    inspection.compare();
+    Ok(inspection)
+}
+
+/// What a case holds, if it can be read, and what is suspicious about it alone.
+fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
+    let mut findings = Vec::new();
+    let both = [&case.image, &case.labels].map(|path| read_image(path).map_err(|e| findings.push(e.to_string())).ok());
+    let [Some(image), Some(label_image)] = both else { return (None, findings) };
+    let shown = case.labels.display();
+    let labels = match to_labels(&label_image) {
+        Ok(labels) => labels,
+        Err(error) => {
+            findings.push(error.in_file(&case.labels).to_string());
+            return (None, findings);
+        }
+    };
+    let grid = &image.data.shape()[1..];
+    if grid != labels.shape() {
+        findings.push(format!(
+            "{}: has size {grid:?}, but its label map {shown} has {:?}",
+            case.image.display(),
+            labels.shape()
+        ));
+    }
+    let known = |image: &Image| !matches!(image.geometry, Geometry::Picture);
+    let differ = |(a, b): (&f64, &f64)| (a - b).abs() > SPACING_TOLERANCE * a;
+    if known(&image) && known(&label_image) && image.spacing.iter().zip(&label_image.spacing).any(differ) {
+        let (a, b) = (&image.spacing, &label_image.spacing);
+        findings.push(format!("{}: has spacing {a:?} mm, but its label map {shown} has {b:?}", case.image.display()));
+    }
+    let fold = |f: fn(f32, f32) -> f32| image.data.iter().copied().reduce(f).unwrap_or(f32::NAN);
+    let range = [fold(f32::min), fold(f32::max)];
+    if range[0] == range[1] {
+        findings.push(format!("{}: every value is {}", case.image.display(), range[0]));
+    }
+    let mut values = BTreeMap::new();
+    labels.iter().for_each(|label| *values.entry(*label).or_insert(0) += 1);
+    if values.len() == 1 {
+        let value = values.keys().next().copied().unwrap_or(0);
+        findings.push(format!("{shown}: holds nothing but the value {value}"));
+    }
+    let mut hasher = DefaultHasher::new();
+    image.data.shape().hash(&mut hasher);
+    image.data.iter().for_each(|value| value.to_bits().hash(&mut hasher));
+    let looked = Looked {
+        size: grid.to_vec(),
+        channels: image.data.shape()[0],
+        knows_spacing: known(&image),
+        spacing: image.spacing,
+        range,
+        values,
+        hash: hasher.finish(),
+        name: case.name.clone(),
+        patient: case.patient.clone(),
+    };
+    (Some(looked), findings)
+}
+
+/// The labels that nnU-Net's `dataset.json` lists, value to name.
+fn label_names(path: &Path) -> Result<BTreeMap<u8, String>> {
+    let wrong = |e| Error::with_source(ErrorKind::Format, "is not nnU-Net's dataset.json", e).in_file(path);
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e).in_file(path))?;
+    let document: serde_json::Value = serde_json::from_str(&text).map_err(wrong)?;
+    let labels = document["labels"].as_object().into_iter().flatten();
+    // Regions, which list several values, are no classes of their own.
+    let value = |value: &serde_json::Value| value.as_u64().and_then(|value| u8::try_from(value).ok());
+    Ok(labels.filter_map(|(name, number)| value(number).map(|value| (value, name.clone()))).collect())
+}
+
+impl Inspection {
+    /// What is suspicious about cases beside each other.
+    fn compare(&mut self) {
+        let mut found = Vec::new();
+        let mut seen = BTreeMap::<u64, &Looked>::new();
+        for case in &self.cases {
+            if let Some(first) = seen.get(&case.hash) {
+                let apart =
+                    if first.patient == case.patient { "" } else { ", of different patients: a split may part them" };
+                found.push(format!("{} and {} have the same image{apart}", first.name, case.name));
+            } else {
+                seen.insert(case.hash, case);
+            }
+        }
+        let kinds: BTreeSet<_> = self.cases.iter().map(|case| (case.size.len(), case.channels)).collect();
+        if kinds.len() > 1 {
+            let shown: Vec<_> =
+                kinds.iter().map(|(axes, channels)| format!("{axes}-D with {channels} channels")).collect();
+            found.push(format!("images are of several kinds: {}", shown.join(", ")));
+        }
+        for axis in 0..3 {
+            let known = || self.cases.iter().filter(|case| case.knows_spacing && case.spacing.len() > axis);
+            let Some(median) = median(known().map(|case| case.spacing[axis])) else { continue };
+            let far = |mm: f64| mm > median * SPACING_FACTOR || mm < median / SPACING_FACTOR;
+            for case in known().filter(|case| far(case.spacing[axis])) {
+                let mm = case.spacing[axis];
+                found.push(format!(
+                    "{}: has a spacing of {mm} mm along axis {axis}, the median is {median} mm",
+                    case.name
+                ));
+            }
+        }
+        let instances = self.looks_like_instances();
+        for (value, (cases, _)) in self.values().into_iter().filter(|_| !instances) {
+            if (cases.len() as f64) < RARE * self.cases.len() as f64 || cases.len() == 1 && self.cases.len() > 9 {
+                found.push(format!("only {} hold the label value {value}", cases.join(", ")));
+            }
+            if !self.names.is_empty() && !self.names.contains_key(&value) {
+                found.push(format!("dataset.json has no label for the value {value} of {}", cases[0]));
+            }
+        }
+        self.findings.extend(found);
+    }
+
+    /// For each label value the names of the cases that hold it and its part of all voxels.
+    fn values(&self) -> BTreeMap<u8, (Vec<String>, f64)> {
+        let mut values = BTreeMap::<u8, (Vec<String>, f64)>::new();
+        let total: u64 = self.cases.iter().flat_map(|case| case.values.values()).sum();
+        for case in &self.cases {
+            for (value, voxels) in &case.values {
+                let entry = values.entry(*value).or_default();
+                entry.0.push(case.name.clone());
+                entry.1 += *voxels as f64 / total as f64;
+            }
+        }
+        values
+    }
+
+    /// Whether label values number objects: in every case they are 0, 1, ... n, and the n differ widely.
+    fn looks_like_instances(&self) -> bool {
+        let consecutive = |case: &Looked| {
+            let ids = || case.values.keys().filter(|value| **value > 0);
+            ids().last().is_none_or(|last| usize::from(*last) == ids().count())
+        };
+        let counts: BTreeSet<usize> = self.cases.iter().map(|case| case.values.len()).collect();
+        self.names.is_empty()
+            && counts.len() > 2
+            && counts.last().is_some_and(|most| *most > 5)
+            && self.cases.iter().all(consecutive)
+    }
+
+    /// A recipe to start from: the classes found, a network size near the median image's, all else as by default.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Setting`] where the data allow none, as with a single patient or label value.
+    pub fn recipe(&self) -> Result<String> {
+        let fail = |message: &str| Error::new(ErrorKind::Setting, message);
+        let axes = self.cases.iter().map(|case| case.size.len()).max().ok_or_else(|| fail("no case can be read"))?;
+        let channels = self.cases.iter().map(|case| case.channels).max().unwrap_or(1);
+        if self.patients < 2 {
+            return Err(fail("there is one patient, expected one to train on and one to validate on at least"));
+        }
+        let values: Vec<u8> = self.values().into_keys().collect();
+        let classes = self.classes(&values);
+        if classes.len() < 2 {
+            return Err(fail("the label maps hold one value, expected two at least"));
+        }
+        let size: Vec<usize> = (0..axes).filter_map(|axis| self.median_size(axis)).collect();
+        let validation = if self.patients < 10 { "1".to_owned() } else { "0.1".to_owned() };
+        let flip =
+            if channels == 3 { format!("augmentation:\n  flip: {:?}\n", vec![0.5; axes]) } else { String::new() };
+        let network = if axes == 3 { "  stem: 4\n  widths: [32, 64]\n  label_widths: [16, 32]\n" } else { "" };
+        let text = format!(
+            "# Proposed from {cases} images of {patients} patients: a start, to be looked over.\n\
+             name: proposed\nseed: 1\ndata:\n  source: unknown, to be filled in with the citation\n  \
+             licence: unknown, to be filled in\n  intended_use: unknown, to be filled in\n\
+             classes:\n{classes}network:\n  preset: compact\n  input_size: {size:?}\n  channels: {channels}\n{network}\
+             validation: {validation}\n{flip}",
+            cases = self.cases.len(),
+            patients = self.patients,
+            classes = classes.concat(),
+            size = network_size(&size),
+        );
+        Ok(text)
+    }
+
+    /// One line of YAML a class.
+    fn classes(&self, values: &[u8]) -> Vec<String> {
+        let mut grouped: Vec<(String, Vec<u8>)> = Vec::new();
+        if self.looks_like_instances() {
+            grouped.push(("background".to_owned(), vec![0]));
+            grouped.push(("object".to_owned(), (1..=u8::MAX).collect()));
+        } else {
+            let all: BTreeSet<u8> = values.iter().chain(self.names.keys()).copied().collect();
+            for value in all {
+                let name = if value == 0 { "background".to_owned() } else { format!("class {value}") };
+                grouped.push((self.names.get(&value).cloned().unwrap_or(name), vec![value]));
+            }
+        }
+        let line = |(index, (name, values)): (usize, (String, Vec<u8>))| {
+            // JSON strings are YAML too, whatever a name holds.
+            let name = serde_json::Value::String(name);
+            format!("- {{name: {name}, colour: {:?}, values: {values:?}}}\n", colour(index))
+        };
+        grouped.into_iter().enumerate().map(line).collect()
+    }
+
+    fn median_size(&self, axis: usize) -> Option<usize> {
+        median(self.cases.iter().filter_map(|case| case.size.get(axis)).map(|size| *size as f64))
+            .map(|size| size as usize)
+    }
+
+    /// Writes [`Self::recipe`] after making sure that it is one.
+    ///
+    /// # Errors
+    /// Those of [`Self::recipe`]; [`ErrorKind::Io`] where the file exists or cannot be written.
+    pub fn write_recipe(&self, path: &Path) -> Result<()> {
+        if path.exists() {
+            return Err(Error::new(ErrorKind::Io, "exists already, and is not replaced").in_file(path));
+        }
+        let text = self.recipe()?;
+        write_bytes(path, text.as_bytes())?;
+        Recipe::load(path, &[]).map(|_| ())
+    }
+}
+
+/// A size that the compact networks take, of about the same shape, and of a cost that a first training can bear.
+fn network_size(size: &[usize]) -> Vec<usize> {
+    let (multiple, most) = if size.len() == 2 { (32, 256) } else { (16, 128) };
+    let longest = size.iter().copied().max().unwrap_or(most).max(1);
+    let scale = (most as f64 / longest as f64).min(1.0);
+    size.iter().map(|n| ((*n as f64 * scale / multiple as f64).round() as usize).max(1) * multiple).collect()
+}
+
+fn colour(class: usize) -> [u8; 3] {
+    const COLOURS: [[u8; 3]; 6] =
+        [[220, 50, 47], [64, 160, 70], [38, 120, 210], [230, 170, 60], [150, 90, 190], [60, 180, 180]];
+    if class == 0 { [0; 3] } else { COLOURS[(class - 1) % COLOURS.len()] }
+}
+
+/// The middle value, of an even number the upper one.
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// `least to most`, or the one value.
+fn span<T: PartialOrd + Copy + fmt::Display>(values: impl Iterator<Item = T>) -> String {
+    let mut least_most: Option<(T, T)> = None;
+    for value in values {
+        let (least, most) = least_most.unwrap_or((value, value));
+        least_most = Some((if value < least { value } else { least }, if value > most { value } else { most }));
+    }
+    match least_most {
+        Some((least, most)) if least < most => format!("{least} to {most}"),
+        Some((least, _)) => least.to_string(),
+        None => "none".to_owned(),
+    }
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let layout = match self.layout {
+            Layout::NnUnet => "nnU-Net raw",
+            Layout::TwoFolders => "images/ and labels/",
+            Layout::SideBySide => "label maps beside images",
+            Layout::PatientFolders => "one folder a patient",
+        };
+        let axes = self.cases.iter().map(|case| case.size.len()).max().unwrap_or(0);
+        let by_axis = |of: &dyn Fn(&Looked, usize) -> Option<String>| -> String {
+            (0..axes)
+                .filter_map(|axis| self.cases.first().and_then(|case| of(case, axis)))
+                .collect::<Vec<_>>()
+                .join(" x ")
+        };
+        writeln!(f, "layout       {layout}")?;
+        writeln!(f, "cases        {} of {} patients", self.cases.len(), self.patients)?;
+        writeln!(f, "channels     {}", span(self.cases.iter().map(|case| case.channels)))?;
+        let size =
+            |_: &Looked, axis: usize| Some(span(self.cases.iter().filter_map(|case| case.size.get(axis).copied())));
+        writeln!(f, "size         {}", by_axis(&size))?;
+        let known = || self.cases.iter().filter(|case| case.knows_spacing);
+        let spacing = |_: &Looked, axis: usize| {
+            Some(span(known().filter_map(|case| case.spacing.get(axis).map(|mm| (mm * 1e4).round() / 1e4))))
+        };
+        let told =
+            if self.has_spacing { format!("{} mm", by_axis(&spacing)) } else { "not told by the files".to_owned() };
+        writeln!(f, "spacing      {told}")?;
+        writeln!(f, "intensities  {}", span(self.cases.iter().flat_map(|case| case.range)))?;
+        let values = self.values();
+        if self.looks_like_instances() {
+            let most = values.keys().last().copied().unwrap_or(0);
+            writeln!(f, "labels       instance ids, up to {most} objects an image")?;
+        } else {
+            for (value, (cases, part)) in values {
+                let name = self.names.get(&value).map_or("", String::as_str);
+                writeln!(f, "label {value:<6} {:>6.2} % of voxels, in {} cases  {name}", 100.0 * part, cases.len())?;
+            }
+        }
+        match self.findings.len() {
+            0 => writeln!(f, "nothing suspicious"),
+            count => {
+                writeln!(f, "suspicious   {count}")?;
+                self.findings.iter().try_for_each(|finding| writeln!(f, "  {finding}"))
+            }
+        }
+    }
+}
