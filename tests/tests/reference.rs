@@ -28,6 +28,10 @@ use crate::support::{command, engines, note, shared, train};
 
 /// Greatest difference of a network's output from TensorFlow's over the output's standard deviation, and their mean.
 const TOLERANCE: [f64; 2] = [1e-3, 1e-4];
+/// The same for the 3-D image encoder. TensorFlow's group normalisation adds up the 4.2 million numbers of a group one after
+/// the other in f32 there, which makes its variance wrong by 1.3 %; with such sums an independent implementation comes
+/// within 5e-6 of it (`scripts/tensorflow-sums.py`). Our networks sum in stages and stay near the exact result.
+const TENSORFLOWS_ROUNDING: [f64; 2] = [2e-2, 2e-3];
 /// Smallest part of pixels with TensorFlow's label.
 const LABEL_AGREEMENT: f64 = 0.9999;
 /// Timesteps that the denoiser was called at.
@@ -183,12 +187,17 @@ impl Table {
 
     /// Greatest and mean difference over all calls.
     fn differences(&mut self, what: &str, outputs: &[Vec<Tensor>], expected: &[Tensor]) {
+        self.differences_within(TOLERANCE, what, outputs, expected);
+    }
+
+    /// The same with other bounds.
+    fn differences_within(&mut self, tolerance: [f64; 2], what: &str, outputs: &[Vec<Tensor>], expected: &[Tensor]) {
         let worst = |outputs: &Vec<Tensor>, which: usize| {
             outputs.iter().zip(expected).map(|(found, expected)| difference(found, expected)[which]).fold(0.0, f64::max)
         };
         for (which, kind) in ["max", "mean"].into_iter().enumerate() {
             let values: Vec<f64> = outputs.iter().map(|outputs| worst(outputs, which)).collect();
-            self.row(&format!("{what}, {kind} difference / std"), &values, Bound::AtMost(TOLERANCE[which]));
+            self.row(&format!("{what}, {kind} difference / std"), &values, Bound::AtMost(tolerance[which]));
         }
     }
 
@@ -286,7 +295,8 @@ fn common_rows(table: &mut Table, engines: &[Engine], stored: &Stored, image: &T
     let (outputs, _) = run(engines, LABEL_ENCODER, &[vec![&stored.grid("label")]]);
     table.differences("label encoder", &outputs, &[stored.sample("z_label")]);
     let (outputs, seconds) = run(engines, IMAGE_ENCODER, &[vec![image]]);
-    table.differences("image encoder", &outputs, &[stored.sample("z_image")]);
+    let tolerance = if image.ndim() == 5 { TENSORFLOWS_ROUNDING } else { TOLERANCE };
+    table.differences_within(tolerance, "image encoder", &outputs, &[stored.sample("z_image")]);
     table.row("image encoder, seconds", &seconds, Bound::None);
     let (z_t, z_i) = (stored.sample("z_t"), stored.sample("z_image"));
     let times = TIMESTEPS.map(|t| Tensor::from_elem(IxDyn(&[1]), t as f32));
