@@ -26,6 +26,9 @@ pub struct Case {
 /// Files by stem.
 type Files = BTreeMap<String, PathBuf>;
 
+/// Image and label map by the case's name.
+type Pairs = BTreeMap<String, (PathBuf, PathBuf)>;
+
 /// How a data set's files lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
@@ -120,7 +123,7 @@ fn files_by_stem(dir: &Path, problems: &mut Vec<String>) -> Result<Files> {
 }
 
 /// Matches images and label maps of one stem.
-fn pair(images: Files, mut labels: Files, problems: &mut Vec<String>) -> BTreeMap<String, (PathBuf, PathBuf)> {
+fn pair(images: Files, mut labels: Files, problems: &mut Vec<String>) -> Pairs {
     let mut pairs = BTreeMap::new();
     for (stem, image) in images {
         match labels.remove(&stem) {
@@ -135,7 +138,7 @@ fn pair(images: Files, mut labels: Files, problems: &mut Vec<String>) -> BTreeMa
 }
 
 /// Pairs of the nnU-Net layout. Several files a case (one a channel) are not taken.
-fn nnunet_pairs(dir: &Path, problems: &mut Vec<String>) -> Result<BTreeMap<String, (PathBuf, PathBuf)>> {
+fn nnunet_pairs(dir: &Path, problems: &mut Vec<String>) -> Result<Pairs> {
     if !dir.join("dataset.json").is_file() {
         let message = "imagesTr/ is there but dataset.json isn't; expected nnU-Net's raw layout";
         return Err(Error::new(ErrorKind::Format, message).in_file(dir));
@@ -154,10 +157,7 @@ fn nnunet_pairs(dir: &Path, problems: &mut Vec<String>) -> Result<BTreeMap<Strin
 }
 
 /// Pairs `X` and `X_gt` or `X_anno` in the folder itself or, where it holds no images, in its sub-folders.
-fn side_by_side_pairs(
-    dir: &Path,
-    problems: &mut Vec<String>,
-) -> Result<(Layout, BTreeMap<String, (PathBuf, PathBuf)>)> {
+fn side_by_side_pairs(dir: &Path, problems: &mut Vec<String>) -> Result<(Layout, Pairs)> {
     let image_of = |stem: &str| LABEL_SUFFIXES.iter().find_map(|suffix| stem.strip_suffix(suffix).map(str::to_owned));
     let mut files = files_by_stem(dir, problems)?;
     let mut layout = Layout::SideBySide;
@@ -192,7 +192,7 @@ fn side_by_side_pairs(
 }
 
 /// Adds the patient to each pair; also tells of the cases that the list of patients leaves out.
-fn with_patients(dir: &Path, pairs: BTreeMap<String, (PathBuf, PathBuf)>) -> Result<(Vec<Case>, Option<Error>)> {
+fn with_patients(dir: &Path, pairs: Pairs) -> Result<(Vec<Case>, Option<Error>)> {
     let list = read_patients(dir)?;
     let mut cases = Vec::new();
     let mut missing = Vec::new();

@@ -201,7 +201,7 @@ impl Inspection {
     fn looks_like_instances(&self) -> bool {
         let consecutive = |case: &Looked| {
             let ids = || case.values.keys().filter(|value| **value > 0);
-            ids().last().is_none_or(|last| usize::from(*last) == ids().count())
+            ids().next_back().is_none_or(|last| usize::from(*last) == ids().count())
         };
         let counts: BTreeSet<usize> = self.cases.iter().map(|case| case.values.len()).collect();
         self.names.is_empty()
