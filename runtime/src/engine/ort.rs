@@ -80,6 +80,8 @@ fn configured(environment: &Environment, options: &EngineOptions) -> ort::Result
     Ok(SessionBuilder::new(environment)?
         .with_intra_threads(options.threads)?
         .with_inter_threads(1)?
+        // Each network has threads of its own, and those of one that spin for more work take the cores from the next.
+        .with_intra_op_spinning(false)?
         .with_deterministic_compute(true)?
         .with_optimization_level(GraphOptimizationLevel::Level3)?)
 }
