@@ -138,7 +138,7 @@ struct FileResult {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum FileOutcome {
-    Done(Done),
+    Done(Box<Done>),
     Failed { error: String },
 }
 
@@ -273,7 +273,7 @@ impl Plan {
                 if !self.json {
                     print(&format!("{} -> {} ({:.2} s)", input.display(), done.output.display(), done.seconds))?;
                 }
-                Ok(FileOutcome::Done(done))
+                Ok(FileOutcome::Done(Box::new(done)))
             }
             Err(error) => {
                 report(&error);

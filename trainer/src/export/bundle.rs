@@ -56,7 +56,7 @@ pub fn manifest(recipe: &Recipe) -> Manifest {
 /// Exports the moving average of a run's checkpoint.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] or [`ErrorKind::Format`] if `run` is not a run folder with a checkpoint; those of [`write`].
+/// [`ErrorKind::Io`] or [`ErrorKind::Format`] if `run` is not a run folder with a checkpoint; those of [`write()`].
 pub fn export_run(run: &Path, which: Which, output: &Path) -> Result<()> {
     let recipe = Recipe::load(&run.join(RECIPE_FILE), &[])?;
     let Some((dir, state)) = Checkpoints::open(run)?.find(which)? else {
