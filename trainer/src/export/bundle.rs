@@ -82,10 +82,10 @@ pub fn write<const D: usize>(recipe: &Recipe, networks: &Networks<D>, state: &St
     write_with_card(recipe, networks, &card, output)
 }
 
-/// As [`write`], for networks that were not trained here; `card` is the model card.
+/// As [`write()`], for networks that were not trained here; `card` is the model card.
 ///
 /// # Errors
-/// Those of [`write`].
+/// Those of [`write()`].
 pub fn write_with_card<const D: usize>(
     recipe: &Recipe,
     networks: &Networks<D>,
