@@ -15,8 +15,8 @@ use ldseg::diffusion::{MAX_TIMESTEPS, Sampler};
 use ldseg::engine::EngineOptions;
 use ldseg::files::write_bytes;
 use ldseg::image::{
-    Cine, Content, Image, Labels, output_extension, overlay, read_study, write_cine, write_labels, write_overlay,
-    write_scalar,
+    Cine, Content, Geometry, Image, Labels, output_extension, overlay, read_study, write_cine, write_labels,
+    write_overlay, write_scalar,
 };
 use ldseg::measure::{HeartClasses, Ventricle, ejection_fraction, ventricle};
 use ldseg::segmenter::{SegmentOptions, Segmentation, Segmenter};
@@ -58,7 +58,8 @@ pub(super) struct SegmentArgs {
     /// fraction; with --json
     #[arg(long, requires = "json")]
     measure: bool,
-    /// Pixel spacing in mm of pictures and cines whose files do not tell it; pixels are square then
+    /// Pixel spacing in mm of pictures and cines whose files do not tell it, for measuring and a cine's outputs; pixels
+    /// are square then
     #[arg(long, value_name = "MM", value_parser = millimetres)]
     pixel_spacing: Option<f64>,
     /// Print the results as one JSON document, and write each image's to a file named after it
@@ -394,12 +395,13 @@ impl Plan {
             time_seconds += shown;
         }
         let labels = over_time(&labels)?;
-        write_labels(&done.output, &labels, &cine.geometry())?;
+        let geometry = spacing.map_or_else(|| cine.geometry(), |spacing| Geometry::Cine { spacing });
+        write_labels(&done.output, &labels, &geometry)?;
         if let Some(path) = &done.overlay {
             write_cine(path, pictures, cine.seconds())?;
         }
         if let Some(path) = &done.uncertainty {
-            write_scalar(path, &over_time(&uncertainty)?, &cine.geometry())?;
+            write_scalar(path, &over_time(&uncertainty)?, &geometry)?;
         }
         done.classes = count(self.bundle.manifest(), &labels);
         let frames = done.frames.iter().map(|frame| frame.mean_uncertainty);

@@ -94,7 +94,11 @@ fn paint(object: &DefaultDicomObject, indices: &[u8], pixels: &DecodedPixelData)
         let [entries, first, bits] = numbers(object, descriptor)[..] else {
             return Err(fail("a palette is not described by three numbers"));
         };
+        // 0 stands for 65536, which 16 bits cannot hold.
         let entries = if entries == 0.0 { 65_536 } else { entries as usize };
+        if !(1..=65_536).contains(&entries) {
+            return Err(fail("a palette has an impossible number of entries"));
+        }
         let data = object.get(palette).and_then(|element| element.to_bytes().ok());
         let data = data.ok_or_else(|| fail("a palette is missing"))?;
         // Of 16-bit entries the upper half is what a display of 8 bits shows. 8-bit entries may be stored in 16 bits.
