@@ -14,13 +14,17 @@ pub mod error;
 #[cfg(feature = "evaluate")]
 pub mod evaluate;
 pub mod files;
+pub mod frames;
+pub mod heartbeat;
 pub mod image;
 pub mod measure;
 pub mod metrics;
 pub mod preprocess;
+pub mod queue;
 #[cfg(feature = "evaluate")]
 pub mod robustness;
 pub mod segmenter;
+pub mod uncertainty;
 pub mod verify;
 
 pub use error::{Error, ErrorKind, Result};

@@ -8,10 +8,11 @@ use std::{
 use ndarray::{Axis, Zip, concatenate};
 
 use crate::bundle::{Bundle, DENOISER, IMAGE_ENCODER, LABEL_DECODER, Manifest};
-use crate::diffusion::{NoiseKey, SampleRequest, Sampler, Schedule, normal_latent, sample};
+use crate::diffusion::{NoiseKey, SampleRequest, Sampler, Schedule, add_noise, normal_latent, sample};
 use crate::engine::{EngineOptions, Network};
 use crate::image::{Image, Labels};
 use crate::preprocess::{image_to_input, probabilities_to_grid};
+use crate::uncertainty::entropy;
 use crate::{Error, ErrorKind, Result, Tensor};
 
 /// Samples that pass the denoiser as one batch; more are run in groups.
@@ -32,6 +33,17 @@ pub struct SegmentOptions {
     pub seed: u64,
     /// Index of the frame of a cine, 0 for a still: every frame has noise of its own.
     pub frame: u64,
+    /// Whether [`Segmentation::samples`] is filled.
+    pub keep_samples: bool,
+}
+
+/// A latent to start from in place of pure noise, such as that of the frame before.
+#[derive(Debug, Clone, Copy)]
+pub struct WarmStart<'a> {
+    /// Clean latents `[samples, C, ...]`, as in [`Segmentation::latents`].
+    pub latents: &'a Tensor,
+    /// The timestep up to which they are noised anew, and from which they are refined: `steps` to T-1.
+    pub timestep: usize,
 }
 
 /// A segmented image, in the image's own grid.
@@ -43,6 +55,10 @@ pub struct Segmentation {
     pub probabilities: Tensor,
     /// `[H, W]` or `[D, H, W]`, in [0, 1]: the entropy of the averaged probabilities over its maximum, ln K.
     pub uncertainty: Tensor,
+    /// Each sample's own label map, where it was asked for.
+    pub samples: Vec<Labels>,
+    /// `[samples, C, ...]`: the refined latents that were decoded.
+    pub latents: Tensor,
     /// Denoiser calls.
     pub steps: usize,
     /// Where the time went.
@@ -79,7 +95,8 @@ pub struct Segmenter {
 impl SegmentOptions {
     /// The bundle's default sampler and steps, one sample, seed 0, frame 0.
     pub fn defaults(manifest: &Manifest) -> Self {
-        Self { sampler: manifest.default_sampler, steps: manifest.default_steps, samples: 1, seed: 0, frame: 0 }
+        let (sampler, steps) = (manifest.default_sampler, manifest.default_steps);
+        Self { sampler, steps, samples: 1, seed: 0, frame: 0, keep_samples: false }
     }
 
     /// Checks the ranges for a model with `timesteps` timesteps.
@@ -145,16 +162,34 @@ impl Segmenter {
     /// [`ErrorKind::ShapeMismatch`] for an image with other axes or channels than the model's;
     /// [`ErrorKind::Setting`] for options out of range; [`ErrorKind::Engine`] where a network fails.
     pub fn segment(&mut self, image: &Image, options: &SegmentOptions) -> Result<Segmentation> {
+        self.segment_from(image, options, None)
+    }
+
+    /// As [`Self::segment`], from other latents than pure noise.
+    ///
+    /// # Errors
+    /// As [`Self::segment`]; [`ErrorKind::ShapeMismatch`] for latents of another shape and [`ErrorKind::Setting`] for a
+    /// timestep out of range.
+    pub fn segment_from(
+        &mut self,
+        image: &Image,
+        options: &SegmentOptions,
+        warm_start: Option<WarmStart<'_>>,
+    ) -> Result<Segmentation> {
         options.check(self.manifest.timesteps)?;
         let mut timings = Timings::default();
         let input = timed(&mut timings.preprocess, || self.input(image))?;
-        let shape = &self.manifest.latent_shape;
-        let noise: Vec<_> = noise_keys(options).map(|key| normal_latent(key, shape).insert_axis(Axis(0))).collect();
-        let noise = join(&noise)?;
-
-        let z = self.refine(&input, noise, options, &mut |_, _| {}, &mut timings)?;
+        let (z_t, first) = self.start(options, warm_start)?;
+        let z = self.refine(&input, z_t, first, options, &mut |_, _| {}, &mut timings)?;
+        let grid = &image.data.shape()[1..];
+        let resampling = self.manifest.resampling;
+        let mut samples = Vec::new();
         let mut sum: Option<Tensor> = None;
         self.decode_in_groups(&z, &mut timings, &mut |probabilities| {
+            if options.keep_samples {
+                let own = probabilities.axis_iter(Axis(0));
+                samples.extend(own.map(|own| argmax(&probabilities_to_grid(&own.to_owned(), grid, resampling))));
+            }
             let group = probabilities.sum_axis(Axis(0));
             sum = Some(match sum.take() {
                 Some(sum) => sum + group,
@@ -164,12 +199,32 @@ impl Segmenter {
         let mean = sum.ok_or_else(no_samples)? / options.samples as f32;
 
         let start = Instant::now();
-        let grid = &image.data.shape()[1..];
-        let probabilities = probabilities_to_grid(&mean, grid, self.manifest.resampling);
+        let probabilities = probabilities_to_grid(&mean, grid, resampling);
         let labels = argmax(&probabilities);
         let uncertainty = entropy(&probabilities);
         timings.postprocess = start.elapsed();
-        Ok(Segmentation { labels, probabilities, uncertainty, steps: options.steps, timings })
+        Ok(Segmentation { labels, probabilities, uncertainty, samples, latents: z, steps: options.steps, timings })
+    }
+
+    /// The noisy latents `[samples, C, ...]` to refine, and their timestep.
+    fn start(&self, options: &SegmentOptions, warm_start: Option<WarmStart<'_>>) -> Result<(Tensor, usize)> {
+        let shape = &self.manifest.latent_shape;
+        let noise: Vec<_> = noise_keys(options).map(|key| normal_latent(key, shape).insert_axis(Axis(0))).collect();
+        let noise = join(&noise)?;
+        let last = self.manifest.timesteps - 1;
+        let Some(WarmStart { latents, timestep }) = warm_start else {
+            return Ok((noise, last));
+        };
+        if latents.shape() != noise.shape() {
+            let message =
+                format!("a warm start from latents of shape {:?}, expected {:?}", latents.shape(), noise.shape());
+            return Err(Error::new(ErrorKind::ShapeMismatch, message));
+        }
+        if !(options.steps..=last).contains(&timestep) {
+            let message = format!("a warm start at timestep {timestep}, expected {} to {last}", options.steps);
+            return Err(Error::new(ErrorKind::Setting, message));
+        }
+        Ok((add_noise(latents, &noise, self.schedule.alpha_bar(timestep)), timestep))
     }
 
     /// Runs the whole loop on a network input `[1, C, ...]` and injected starting noise `[N, latent...]`, and returns
@@ -189,7 +244,8 @@ impl Segmenter {
         let options = SegmentOptions { samples: noise.shape().first().copied().unwrap_or(0), ..options.clone() };
         options.check(self.manifest.timesteps)?;
         let mut timings = Timings::default();
-        let z = self.refine(input, noise, &options, observe, &mut timings)?;
+        let last = self.manifest.timesteps - 1;
+        let z = self.refine(input, noise, last, &options, observe, &mut timings)?;
         let mut groups = Vec::new();
         self.decode_in_groups(&z, &mut timings, &mut |probabilities| groups.push(probabilities))?;
         join(&groups)
@@ -232,11 +288,12 @@ impl Segmenter {
         Ok(input.insert_axis(Axis(0)))
     }
 
-    /// Encodes the image once and refines the noise, a group of samples at a time.
+    /// Encodes the image once and refines the latents from timestep `first` on, a group of samples at a time.
     fn refine(
         &mut self,
         input: &Tensor,
-        noise: Tensor,
+        z_t: Tensor,
+        first: usize,
         options: &SegmentOptions,
         observe: &mut Observer,
         timings: &mut Timings,
@@ -245,13 +302,14 @@ impl Segmenter {
         let start = Instant::now();
         let keys: Vec<_> = noise_keys(options).collect();
         let mut groups = Vec::new();
-        for (keys, z_t) in keys.chunks(MAX_BATCH).zip(noise.axis_chunks_iter(Axis(0), MAX_BATCH)) {
+        for (keys, z_t) in keys.chunks(MAX_BATCH).zip(z_t.axis_chunks_iter(Axis(0), MAX_BATCH)) {
             let z_i = concatenate(Axis(0), &vec![z_i.view(); keys.len()]).map_err(shapes)?;
             let request = SampleRequest {
                 schedule: &self.schedule,
                 prediction: self.manifest.prediction,
                 standardisation: self.manifest.latent_standardisation,
                 sampler: options.sampler,
+                first,
                 steps: options.steps,
                 noise_keys: keys,
             };
@@ -333,14 +391,6 @@ pub fn argmax(probabilities: &Tensor) -> Labels {
         });
     }
     labels
-}
-
-/// Entropy along the first axis over its maximum: -sum_k p_k ln p_k / ln K, in [0, 1].
-fn entropy(probabilities: &Tensor) -> Tensor {
-    let scale = -1.0 / (probabilities.shape()[0] as f32).ln();
-    probabilities
-        .map_axis(Axis(0), |p| p.iter().map(|&p| if p > 0.0 { p * p.ln() } else { 0.0 }).sum::<f32>())
-        .mapv(|sum| (sum * scale).clamp(0.0, 1.0))
 }
 
 #[cfg(test)]

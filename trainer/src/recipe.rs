@@ -66,6 +66,9 @@ pub struct ClassRecipe {
     pub colour: [u8; 3],
     /// Stored values, e.g. `[255]`.
     pub values: Vec<u8>,
+    /// See [`Class::unsure_below`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsure_below: Option<f64>,
 }
 
 /// The preset and what departs from it.
@@ -108,6 +111,9 @@ pub struct NetworkRecipe {
     /// See [`NetworkConfig::group_size`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_size: Option<usize>,
+    /// See [`NetworkConfig::deterministic`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deterministic: bool,
 }
 
 /// From file to network input.
@@ -295,6 +301,7 @@ impl Recipe {
             denoiser_blocks: r.denoiser_blocks.unwrap_or(preset.denoiser_blocks),
             denoiser_attention: r.denoiser_attention.clone().unwrap_or(preset.denoiser_attention),
             group_size: r.group_size.unwrap_or(preset.group_size),
+            deterministic: r.deterministic,
             ..preset
         }
     }
@@ -311,7 +318,10 @@ impl Recipe {
 
     /// The classes as a manifest holds them.
     pub fn manifest_classes(&self) -> Vec<Class> {
-        self.classes.iter().map(|class| Class { name: class.name.clone(), colour: class.colour }).collect()
+        self.classes
+            .iter()
+            .map(|class| Class { name: class.name.clone(), colour: class.colour, unsure_below: class.unsure_below })
+            .collect()
     }
 
     fn validate(&self) -> Result<()> {
@@ -344,6 +354,16 @@ impl Recipe {
             return fail(format!("training.loss.autoencoder is {}, expected 0 to 1", t.loss.autoencoder));
         }
         let d = &self.diffusion;
+        let no_diffusion = d.prediction == Prediction::X0
+            && d.sampler == Sampler::Direct
+            && [d.own_estimate, t.loss.diffusion, t.loss.autoencoder] == [0.0; 3];
+        if self.network.deterministic && !no_diffusion {
+            return fail(
+                "network.deterministic goes with diffusion.prediction x0, diffusion.sampler direct and 0 for \
+                 diffusion.own_estimate, training.loss.diffusion and training.loss.autoencoder"
+                    .into(),
+            );
+        }
         for (key, part) in [("pure_noise", d.pure_noise), ("own_estimate", d.own_estimate)] {
             if !(0.0..=1.0).contains(&part) {
                 return fail(format!("diffusion.{key} is {part}, expected 0 to 1"));

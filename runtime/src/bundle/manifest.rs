@@ -69,6 +69,10 @@ pub struct Class {
     pub name: String,
     /// Overlay colour, 8-bit RGB.
     pub colour: [u8; 3],
+    /// Expected Dice ([`crate::uncertainty::expected_dice`]) below which the structure is flagged as unsure, above 0 to 1.
+    /// Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsure_below: Option<f64>,
 }
 
 /// The named tensors of one network.
@@ -146,6 +150,10 @@ impl Manifest {
         }
         if !(2..=256).contains(&self.classes.len()) {
             return fail(format!("classes has {} entries, expected 2 to 256", self.classes.len()));
+        }
+        let out_of_range = |class: &&Class| class.unsure_below.is_some_and(|least| !(least > 0.0 && least <= 1.0));
+        if let Some(class) = self.classes.iter().find(out_of_range) {
+            return fail(format!("class `{}`: unsure_below is out of range, expected above 0 to 1", class.name));
         }
         let voxels = self.input_size.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
         if voxels.is_none_or(|voxels| voxels > MAX_VOXELS) {

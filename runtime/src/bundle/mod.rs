@@ -69,7 +69,7 @@ pub(crate) mod test_support {
             (LABEL_DECODER, network(vec![tensor("z", &latent)], tensor("probabilities", &[0, 3, 4, 6]))),
             (LABEL_ENCODER, network(vec![tensor("labels", &[0, 1, 4, 6])], tensor("z_l0", &latent))),
         ];
-        let class = |name: &str, colour| Class { name: name.into(), colour };
+        let class = |name: &str, colour| Class { name: name.into(), colour, unsure_below: None };
         Manifest {
             format_version: FORMAT_VERSION,
             name: "test".into(),

@@ -8,6 +8,7 @@ mod inputs;
 #[cfg(feature = "evaluate")]
 mod robustness;
 mod segment;
+mod stream;
 mod verify;
 
 use std::{
@@ -34,6 +35,8 @@ pub(crate) struct Args {
 enum Command {
     /// Segment images: one label map an input, in the input's own grid
     Segment(segment::SegmentArgs),
+    /// Segment frames as they come, from standard input or a folder: one JSON line a frame
+    Stream(stream::StreamArgs),
     /// Replay a bundle's reference tensors: each network, and the whole loop
     Verify(verify::VerifyArgs),
     /// Time a bundle: loading, each network, and the whole loop
@@ -49,7 +52,7 @@ enum Command {
 }
 
 /// What runs the networks.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct EngineArgs {
     /// Engine that runs the networks [default: the first one built in]
     #[arg(long, value_parser = engines())]
@@ -104,6 +107,7 @@ impl Outcome {
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     match args.command {
         Command::Segment(args) => segment::run(args),
+        Command::Stream(args) => stream::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Info(args) => info::run(args),

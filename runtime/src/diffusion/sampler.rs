@@ -73,35 +73,36 @@ pub struct SampleRequest<'a> {
     pub standardisation: LatentStandardisation,
     /// The sampler.
     pub sampler: Sampler,
-    /// Number of denoiser calls, 1 to T-1; 1 for `direct`.
+    /// The first timestep: T-1 where the latent starts as pure noise, a lower one where it starts as less.
+    pub first: usize,
+    /// Number of denoiser calls, 1 to `first`; 1 for `direct`.
     pub steps: usize,
     /// For DDPM's added noise: the key of each sample in the batch (its `step` is overwritten). Other samplers add no
     /// noise and do not look at it.
     pub noise_keys: &'a [NoiseKey],
 }
 
-/// The timesteps that `steps` denoiser calls visit, from T-1 downwards: `round((T-1) (S-k) / S)` for k = 0..S-1, S
-/// being `steps`.
+/// The timesteps that `steps` denoiser calls visit, from `first` downwards: `round(first (S-k) / S)` for k = 0..S-1, S
+/// being `steps`. From pure noise, `first` is T-1.
 ///
 /// All are distinct and above 0. The step after the last visited timestep ends at the clean latent (alpha bar 1)
 /// rather than at t = 0, where alpha bar is 1 for the cosine schedule and a denoiser call would count for nothing.
 ///
 /// # Errors
-/// [`ErrorKind::Setting`] unless 1 <= `steps` <= T-1.
-pub fn timesteps(schedule: &Schedule, steps: usize) -> Result<Vec<usize>> {
-    let last = schedule.timesteps() - 1;
-    if !(1..=last).contains(&steps) {
+/// [`ErrorKind::Setting`] unless 1 <= `steps` <= `first`.
+pub fn timesteps(first: usize, steps: usize) -> Result<Vec<usize>> {
+    if !(1..=first).contains(&steps) {
         return Err(Error::new(
             ErrorKind::Setting,
-            format!("the sampler is to take {steps} steps, expected 1 to {last}"),
+            format!("the sampler is to take {steps} steps, expected 1 to {first}"),
         ));
     }
-    // Neighbours lie (T-1)/S >= 1 apart, so that rounding (half up) keeps them distinct.
-    let visited = (0..steps).map(|k| (2 * last * (steps - k) + steps) / (2 * steps));
+    // Neighbours lie first/S >= 1 apart, so that rounding (half up) keeps them distinct.
+    let visited = (0..steps).map(|k| (2 * first * (steps - k) + steps) / (2 * steps));
     Ok(visited.collect())
 }
 
-/// Refines the noise `z_t` `[N, C, ...]` into what the decoder takes, of the same shape.
+/// Refines the noisy latent `z_t` `[N, C, ...]` into what the decoder takes, of the same shape.
 ///
 /// `denoise(z_t, t)` is the network, called once for each of the [`timesteps`]; its output has the shape of `z_t`.
 /// `observe(k, z)` sees the latent after the k-th step, k = 1..=steps; the last is the result.
@@ -122,8 +123,8 @@ pub fn sample(
     denoise: &mut dyn FnMut(&Tensor, usize) -> Result<Tensor>,
     observe: &mut dyn FnMut(usize, &Tensor),
 ) -> Result<Tensor> {
-    let visited = timesteps(request.schedule, request.steps)?;
     check_request(request, z_t.shape())?;
+    let visited = timesteps(request.first, request.steps)?;
     let standardise_steps =
         request.standardisation == LatentStandardisation::EachStep && request.sampler != Sampler::Direct;
     if standardise_steps {
@@ -161,6 +162,11 @@ fn check_request(request: &SampleRequest, shape: &[usize]) -> Result<()> {
             ErrorKind::ShapeMismatch,
             format!("the starting latent has shape {shape:?}, expected [N, C, ...] with no axis of size 0"),
         ));
+    }
+    let last = request.schedule.timesteps() - 1;
+    if request.first > last {
+        let message = format!("the sampler is to start at timestep {}, expected 1 to {last}", request.first);
+        return Err(Error::new(ErrorKind::Setting, message));
     }
     if request.sampler == Sampler::Direct && request.steps != 1 {
         return Err(Error::new(

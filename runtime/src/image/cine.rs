@@ -126,6 +126,12 @@ impl Cine {
 }
 
 impl Image {
+    /// Colour replaced by its luminance (ITU-R BT.601).
+    pub fn into_grey(mut self) -> Self {
+        self.make_grey();
+        self
+    }
+
     /// Whether there was any colour.
     fn make_grey(&mut self) -> bool {
         if self.data.shape()[0] != 3 {

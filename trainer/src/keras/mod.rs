@@ -161,6 +161,7 @@ impl Release {
             }),
             colour: if index == 0 { [0; 3] } else { COLOURS[(index - 1) % COLOURS.len()] },
             values: vec![index as u8],
+            unsure_below: None,
         };
         Ok(Recipe {
             name: name.map_or_else(|| format!("reference-{}d", config.spatial_axes()), String::from),
@@ -190,6 +191,7 @@ impl Release {
                 denoiser_blocks: None,
                 denoiser_attention: None,
                 group_size: None,
+                deterministic: false,
             },
             preprocessing: Default::default(),
             diffusion: Diffusion {

@@ -30,6 +30,8 @@ pub struct Denoiser<const D: usize> {
     head: Conv<D>,
     #[module(skip)]
     all_skips: bool,
+    #[module(skip)]
+    deterministic: bool,
 }
 
 /// The blocks of one level and the convolution that leads to the next one.
@@ -122,11 +124,14 @@ impl<const D: usize> Denoiser<D> {
             norm: GroupNorm::new(build.groups(widths[0]), widths[0], device),
             head: Conv::new(widths[0], config.latent_channels, 3, device).zeroed(device),
             all_skips,
+            deterministic: config.deterministic,
         }
     }
 
     /// `z_t` `[N, C, ...]`, `z_i` `[N, E, ...]`, `t` `[N]`, the raw timestep, to the prediction, shaped as `z_t`.
     pub fn forward(&self, z_t: Tensor<D>, z_i: Tensor<D>, t: Tensor<1>) -> Tensor<D> {
+        // Kept as inputs: a bundle's denoiser takes three tensors, and finite noise times 0 is 0.
+        let (z_t, t) = if self.deterministic { (z_t.mul_scalar(0.0), t.mul_scalar(0.0)) } else { (z_t, t) };
         let time = self.time2.forward(silu(self.time1.forward(sinusoid(t))));
         let mut x = self.stem.forward(Tensor::cat(vec![z_t, z_i], 1));
         let mut skips = if self.all_skips { vec![x.clone()] } else { Vec::new() };

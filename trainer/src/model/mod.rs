@@ -64,6 +64,9 @@ pub struct NetworkConfig {
     /// Normalisation: channels that share a mean and variance. 1 is instance normalisation, a number as large as the
     /// widest level is layer normalisation. `reference` has its own, batch normalisation included.
     pub group_size: usize,
+    /// Whether the denoiser leaves z_t and t out of account and so maps z_i to z_0 with nothing left to chance: the
+    /// baseline that shows what diffusion itself brings, as large and as deep as the model beside it.
+    pub deterministic: bool,
 }
 
 impl NetworkConfig {
@@ -86,6 +89,7 @@ impl NetworkConfig {
             denoiser_blocks: 1,
             denoiser_attention: vec![false, true],
             group_size: 8,
+            deterministic: false,
         }
     }
 
@@ -106,6 +110,7 @@ impl NetworkConfig {
             denoiser_blocks: 2,
             denoiser_attention: vec![false, true, true],
             group_size: 1,
+            deterministic: false,
         }
     }
 

@@ -4,24 +4,42 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use ldseg::frames::Frame;
+use ldseg::heartbeat::{FrameVentricle, heartbeat};
 use ldseg::image::{
-    Cine, Content, Geometry, Image, output_extension, overlay, read_study, write_cine, write_labels, write_overlay,
-    write_scalar,
+    Cine, Content, Geometry, Image, Labels, output_extension, overlay, read_study, write_cine, write_labels,
+    write_overlay, write_scalar,
 };
-use ldseg::measure::ventricle;
-use ldseg::segmenter::{SegmentOptions, Segmentation, Segmenter};
+use ldseg::measure::{Ventricle, ventricle};
+use ldseg::segmenter::Segmentation;
 use ldseg::{Error, ErrorKind, Result};
 use ndarray::{ArrayD, Axis, stack};
 
-use super::results::{Done, FrameDone, count, heartbeat, mean, write_json};
-use super::{OVERLAY, Plan, UNCERTAINTY};
+use super::results::{ClassResult, Done, FrameDone, mean, write_json};
+use super::{OVERLAY, Plan, UNCERTAINTY, Worker};
 
 const SPACING_NEEDED: &str = "the file does not tell its pixel spacing, --pixel-spacing does";
 
 impl Plan {
+    /// The label map that is there already, with all else that was asked for, however the input's kind has it end.
+    pub(super) fn existing(&self, name: &str) -> Option<PathBuf> {
+        let find = |suffix: &str, extensions: &[&str]| {
+            let paths = extensions.iter().map(|extension| self.output.join(format!("{name}{suffix}.{extension}")));
+            paths.into_iter().find(|path| path.is_file())
+        };
+        let maps = ["png", "nii.gz"];
+        let others = [
+            (self.overlay, OVERLAY, &["png", "gif"][..]),
+            (self.uncertainty, UNCERTAINTY, &maps),
+            (self.json, "", &["json"]),
+        ];
+        let all = others.iter().all(|(asked, suffix, extensions)| !asked || find(suffix, extensions).is_some());
+        find("", &maps).filter(|_| all)
+    }
+
     pub(super) fn segment(
         &self,
-        segmenter: &mut Segmenter,
+        worker: &mut Worker,
         input: &Path,
         name: &str,
         inputs: &HashSet<PathBuf>,
@@ -45,6 +63,7 @@ impl Plan {
                 _ => Ok(path),
             }
         };
+        worker.frames.restart();
         let mut done = Done {
             output: path("", extension)?,
             overlay: self.overlay.then(|| path(OVERLAY, picture)).transpose()?,
@@ -52,6 +71,9 @@ impl Plan {
             seconds: 0.0,
             classes: Vec::new(),
             mean_uncertainty: 0.0,
+            unsure: false,
+            steps: None,
+            in_time: None,
             frames: Vec::new(),
             left_ventricle: None,
             heartbeat: None,
@@ -64,8 +86,8 @@ impl Plan {
         };
         let json = self.json.then(|| path("", "json")).transpose()?;
         match &study.content {
-            Content::Still(image) => self.still(segmenter, image, spacing, &mut done),
-            Content::Cine(cine) => self.cine(segmenter, cine, spacing, &mut done),
+            Content::Still(image) => self.still(worker, image, spacing, &mut done),
+            Content::Cine(cine) => self.cine(worker, cine, spacing, &mut done),
         }
         .map_err(|e| e.in_file(input))?;
         done.seconds = start.elapsed().as_secs_f64();
@@ -79,26 +101,23 @@ impl Plan {
         self.bundle.manifest().classes.iter().map(|class| class.colour).collect()
     }
 
-    fn still(
-        &self,
-        segmenter: &mut Segmenter,
-        image: &Image,
-        spacing: Option<[f64; 2]>,
-        done: &mut Done,
-    ) -> Result<()> {
-        let result = segmenter.segment(image, &self.options)?;
-        write_labels(&done.output, &result.labels, &image.geometry)?;
+    fn still(&self, worker: &mut Worker, image: &Image, spacing: Option<[f64; 2]>, done: &mut Done) -> Result<()> {
+        let Frame { segmentation, in_time, .. } = worker.frames.segment(&mut worker.segmenter, image, 0)?;
+        write_labels(&done.output, &segmentation.labels, &image.geometry)?;
         if let Some(path) = &done.overlay {
-            write_overlay(path, image, &result.labels, &self.colours())?;
+            write_overlay(path, image, &segmentation.labels, &self.colours())?;
         }
         if let Some(path) = &done.uncertainty {
-            write_scalar(path, &result.uncertainty, &image.geometry)?;
+            write_scalar(path, &segmentation.uncertainty, &image.geometry)?;
         }
-        done.classes = count(self.bundle.manifest(), &result.labels);
-        done.mean_uncertainty = mean(&result.uncertainty);
+        done.classes = ClassResult::all(self.bundle.manifest(), &segmentation)?;
+        done.unsure = ClassResult::any_unsure(&done.classes);
+        done.mean_uncertainty = mean(&segmentation.uncertainty);
+        done.steps = Some(segmentation.steps);
+        done.in_time = in_time;
         if let Some(classes) = self.measure {
             match spacing {
-                Some(spacing) => done.left_ventricle = ventricle(&result.labels, classes, spacing)?,
+                Some(spacing) => done.left_ventricle = ventricle(&segmentation.labels, classes, spacing)?,
                 None => done.notes.push(format!("is not measured: {SPACING_NEEDED}")),
             }
         }
@@ -106,56 +125,80 @@ impl Plan {
     }
 
     /// One frame after the other; the outputs hold all of them.
-    fn cine(&self, segmenter: &mut Segmenter, cine: &Cine, spacing: Option<[f64; 2]>, done: &mut Done) -> Result<()> {
+    fn cine(&self, worker: &mut Worker, cine: &Cine, spacing: Option<[f64; 2]>, done: &mut Done) -> Result<()> {
         let (mut labels, mut uncertainty, mut pictures) = (Vec::new(), Vec::new(), Vec::new());
-        let mut volumes = Vec::new();
+        let mut ventricles = Vec::new();
         let mut time_seconds = 0.0;
         for (index, shown) in cine.seconds().iter().enumerate() {
-            let frame = cine.frame(index)?;
-            let options = SegmentOptions { frame: index as u64, ..self.options.clone() };
-            let result: Segmentation = segmenter.segment(&frame, &options)?;
+            let image = cine.frame(index)?;
+            let frame = worker.frames.segment(&mut worker.segmenter, &image, index as u64)?;
             // A ratio of volumes needs no unit.
-            let measured = match self.measure {
-                Some(classes) => ventricle(&result.labels, classes, spacing.unwrap_or([1.0; 2]))?,
-                None => None,
-            };
-            volumes.extend(measured.as_ref().map(|measured| (index, measured.volume_ml)));
-            done.frames.push(FrameDone {
-                index,
-                time_seconds,
-                classes: count(self.bundle.manifest(), &result.labels),
-                mean_uncertainty: mean(&result.uncertainty),
-                left_ventricle: measured.filter(|_| spacing.is_some()),
-            });
+            let measured = self.frame_ventricle(&frame.segmentation, spacing.unwrap_or([1.0; 2]))?;
+            let ventricle = measured.ventricle.clone().filter(|_| spacing.is_some());
+            done.frames.push(self.frame_done(index, time_seconds, &frame, ventricle)?);
+            ventricles.push(measured);
+            let Segmentation { labels: of_frame, uncertainty: map, .. } = frame.segmentation;
             if done.overlay.is_some() {
-                pictures.push(overlay(&frame, &result.labels, &self.colours())?);
+                pictures.push(overlay(&image, &of_frame, &self.colours())?);
             }
             if done.uncertainty.is_some() {
-                uncertainty.push(result.uncertainty);
+                uncertainty.push(map);
             }
-            labels.push(result.labels);
+            labels.push(of_frame);
             time_seconds += shown;
         }
-        let labels = over_time(&labels)?;
         let geometry = spacing.map_or_else(|| cine.geometry(), |spacing| Geometry::Cine { spacing });
-        write_labels(&done.output, &labels, &geometry)?;
+        write_labels(&done.output, &over_time(&labels)?, &geometry)?;
         if let Some(path) = &done.overlay {
             write_cine(path, pictures, cine.seconds())?;
         }
         if let Some(path) = &done.uncertainty {
             write_scalar(path, &over_time(&uncertainty)?, &geometry)?;
         }
-        done.classes = count(self.bundle.manifest(), &labels);
+        done.classes = ClassResult::over_frames(&done.frames);
+        done.unsure = ClassResult::any_unsure(&done.classes);
         let frames = done.frames.iter().map(|frame| frame.mean_uncertainty);
         done.mean_uncertainty = frames.sum::<f64>() / done.frames.len() as f64;
-        done.heartbeat = heartbeat(&volumes, spacing.is_some());
+        done.heartbeat = heartbeat(&ventricles, spacing.is_some());
         if self.measure.is_some() && spacing.is_none() {
             done.notes
                 .push(format!("has no volumes in ml, only an ejection fraction for square pixels: {SPACING_NEEDED}"));
         }
         Ok(())
     }
+
+    /// Nothing where measuring was not asked for.
+    fn frame_ventricle(&self, segmentation: &Segmentation, spacing: [f64; 2]) -> Result<FrameVentricle> {
+        let Some(classes) = self.measure else {
+            return Ok(FrameVentricle::default());
+        };
+        let measure = |labels: &Labels| ventricle(labels, classes, spacing);
+        let samples = segmentation.samples.iter().map(measure).collect::<Result<_>>()?;
+        Ok(FrameVentricle { ventricle: measure(&segmentation.labels)?, samples })
+    }
+
+    fn frame_done(
+        &self,
+        index: usize,
+        time_seconds: f64,
+        frame: &Frame,
+        left_ventricle: Option<Ventricle>,
+    ) -> Result<FrameDone> {
+        let classes = ClassResult::all(self.bundle.manifest(), &frame.segmentation)?;
+        Ok(FrameDone {
+            index,
+            time_seconds,
+            unsure: ClassResult::any_unsure(&classes),
+            classes,
+            mean_uncertainty: mean(&frame.segmentation.uncertainty),
+            steps: frame.segmentation.steps,
+            milliseconds: frame.time.as_secs_f64() * 1e3,
+            in_time: frame.in_time,
+            left_ventricle,
+        })
+    }
 }
+
 /// Frames `[H, W]` as one array `[F, H, W]`.
 fn over_time<T: Clone>(frames: &[ArrayD<T>]) -> Result<ArrayD<T>> {
     let views: Vec<_> = frames.iter().map(|frame| frame.view()).collect();

@@ -1,5 +1,7 @@
 //! `ldseg segment`.
 
+mod cohort;
+mod frames;
 mod job;
 mod results;
 mod sampling;
@@ -14,10 +16,14 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use ldseg::bundle::{Bundle, Manifest};
 use ldseg::engine::EngineOptions;
+use ldseg::frames::{FrameOptions, Frames};
 use ldseg::measure::HeartClasses;
-use ldseg::segmenter::{SegmentOptions, Segmenter};
+use ldseg::segmenter::Segmenter;
 use ldseg::{Error, ErrorKind, Result};
 
+use self::cohort::CohortArgs;
+pub(super) use self::frames::FrameArgs;
+pub(super) use self::results::{ClassResult, mean};
 use self::results::{Document, Done, FileOutcome, FileResult};
 pub(super) use self::sampling::SamplingArgs;
 use super::inputs::{Job, jobs};
@@ -41,6 +47,10 @@ pub(super) struct SegmentArgs {
     engine: EngineArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    frames: FrameArgs,
+    #[command(flatten)]
+    cohort: CohortArgs,
     /// Also write the image with its segmentation drawn over it: a PNG, or a GIF for a cine
     #[arg(long)]
     overlay: bool,
@@ -59,19 +69,26 @@ pub(super) struct SegmentArgs {
     #[arg(long)]
     json: bool,
 }
-fn millimetres(text: &str) -> std::result::Result<f64, String> {
+pub(super) fn millimetres(text: &str) -> std::result::Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
     if value.is_finite() && value > 0.0 { Ok(value) } else { Err("expected a positive number".into()) }
 }
+/// What segments.
+struct Worker {
+    segmenter: Segmenter,
+    frames: Frames,
+}
+
 /// Everything that is to be done, after the bundle and the settings were found to be in order.
 struct Plan {
     bundle: Bundle,
     engine: EngineOptions,
-    options: SegmentOptions,
+    frames: FrameOptions,
     jobs: Vec<Job>,
     output: PathBuf,
     overlay: bool,
     uncertainty: bool,
+    skip_done: bool,
     /// Set where measuring was asked for.
     measure: Option<HeartClasses>,
     pixel_spacing: Option<f64>,
@@ -79,10 +96,11 @@ struct Plan {
 }
 pub(super) fn run(args: SegmentArgs) -> anyhow::Result<Outcome> {
     let plan = Plan::new(args)?;
-    let mut segmenter = Segmenter::from_bundle(&plan.bundle, &plan.engine)?;
+    let frames = Frames::new(plan.frames.clone())?;
+    let mut worker = Worker { segmenter: Segmenter::from_bundle(&plan.bundle, &plan.engine)?, frames };
     prepare_output(&plan.output)?;
-    let files = plan.segment_all(&mut segmenter)?;
-    let success = files.iter().all(|file| matches!(file.outcome, FileOutcome::Done(_)));
+    let files = plan.segment_all(&mut worker)?;
+    let success = !files.iter().any(|file| matches!(file.outcome, FileOutcome::Failed { .. }));
     if plan.json {
         print_json(&plan.document(files))?;
     }
@@ -93,17 +111,20 @@ impl Plan {
     fn new(args: SegmentArgs) -> Result<Self> {
         let bundle = Bundle::load(&args.bundle)?;
         let measure = args.measure.then(|| heart_classes(bundle.manifest())).transpose()?;
-        let options = args.sampling.options(bundle.manifest())?;
+        let mut options = args.sampling.options(bundle.manifest())?;
+        // An ejection fraction of each sample gives its interval.
+        options.keep_samples = measure.is_some() && options.samples > 1;
         let suffixes = [(args.overlay, OVERLAY), (args.uncertainty, UNCERTAINTY)];
         let suffixes: Vec<_> = suffixes.iter().filter(|(asked, _)| *asked).map(|(_, suffix)| *suffix).collect();
         Ok(Self {
             bundle,
             engine: args.engine.options(),
-            options,
-            jobs: jobs(&args.input, &suffixes),
+            frames: args.frames.options(options),
+            jobs: args.cohort.part_of(jobs(&args.input, &suffixes))?,
             output: args.output,
             overlay: args.overlay,
             uncertainty: args.uncertainty,
+            skip_done: args.cohort.skip_done,
             measure,
             pixel_spacing: args.pixel_spacing,
             json: args.json,
@@ -115,22 +136,31 @@ impl Plan {
             bundle: &self.bundle.manifest().name,
             engine: self.engine.engine.name(),
             device: self.engine.device.name(),
-            sampler: self.options.sampler,
-            steps: self.options.steps,
-            samples: self.options.samples,
-            seed: self.options.seed,
+            sampler: self.frames.segment.sampler,
+            steps: self.frames.segment.steps,
+            samples: self.frames.segment.samples,
+            seed: self.frames.segment.seed,
             files,
         }
     }
 
     /// Segments one file after the other; one that fails is reported and leaves the others alone.
-    fn segment_all(&self, segmenter: &mut Segmenter) -> anyhow::Result<Vec<FileResult>> {
+    fn segment_all(&self, worker: &mut Worker) -> anyhow::Result<Vec<FileResult>> {
         let inputs: HashSet<_> = self.jobs.iter().filter_map(|job| job.input.canonicalize().ok()).collect();
         let bar = progress_bar(self.jobs.len());
         let mut files = Vec::with_capacity(self.jobs.len());
         for job in &self.jobs {
+            if let Some(output) = job.name.as_ref().ok().filter(|_| self.skip_done).and_then(|name| self.existing(name))
+            {
+                files.push(FileResult {
+                    input: job.input.clone(),
+                    outcome: FileOutcome::Skipped { output, skipped: true },
+                });
+                bar.inc(1);
+                continue;
+            }
             let result = match &job.name {
-                Ok(name) => self.segment(segmenter, &job.input, name, &inputs).map_err(|e| e.to_string()),
+                Ok(name) => self.segment(worker, &job.input, name, &inputs).map_err(|e| e.to_string()),
                 Err(error) => Err(error.to_string()),
             };
             let outcome = bar.suspend(|| self.tell(&job.input, result))?;
@@ -158,7 +188,7 @@ impl Plan {
     }
 }
 
-fn heart_classes(manifest: &Manifest) -> Result<HeartClasses> {
+pub(super) fn heart_classes(manifest: &Manifest) -> Result<HeartClasses> {
     HeartClasses::find(manifest.classes.iter().map(|class| class.name.as_str())).ok_or_else(|| {
         let message = format!(
             "--measure needs a bundle with the classes `left ventricle` and `myocardium`, {} has others",

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use ldseg::bundle::Manifest;
 use ldseg::diffusion::Sampler;
 use ldseg::files::write_bytes;
-use ldseg::image::Labels;
-use ldseg::measure::{Ventricle, ejection_fraction};
+use ldseg::heartbeat::Heartbeat;
+use ldseg::measure::Ventricle;
+use ldseg::segmenter::Segmentation;
+use ldseg::uncertainty::expected_dice;
 use ldseg::{Error, ErrorKind, Result, Tensor};
 use serde::Serialize;
 
@@ -35,7 +37,14 @@ pub(super) struct FileResult {
 #[serde(untagged)]
 pub(super) enum FileOutcome {
     Done(Box<Done>),
-    Failed { error: String },
+    /// Its outputs were there, and were left alone.
+    Skipped {
+        output: PathBuf,
+        skipped: bool,
+    },
+    Failed {
+        error: String,
+    },
 }
 
 #[derive(Serialize)]
@@ -47,9 +56,17 @@ pub(super) struct Done {
     pub(super) uncertainty: Option<PathBuf>,
     /// Reading, segmenting and writing.
     pub(super) seconds: f64,
-    pub(super) classes: Vec<ClassCount>,
+    pub(super) classes: Vec<ClassResult>,
     /// Over all voxels, 0 to 1.
     pub(super) mean_uncertainty: f64,
+    /// Whether a structure is; a cine is where a frame is.
+    pub(super) unsure: bool,
+    /// Denoiser calls, of a still image; they vary where there is a deadline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) steps: Option<usize>,
+    /// Whether the deadline was kept, of a still image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) in_time: Option<bool>,
     /// Of a cine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) frames: Vec<FrameDone>,
@@ -70,47 +87,74 @@ pub(super) struct FrameDone {
     pub(super) index: usize,
     /// When it is shown, counted from the first frame.
     pub(super) time_seconds: f64,
-    pub(super) classes: Vec<ClassCount>,
+    pub(super) classes: Vec<ClassResult>,
     pub(super) mean_uncertainty: f64,
+    pub(super) unsure: bool,
+    pub(super) steps: usize,
+    /// From the frame's pixels to its labels.
+    pub(super) milliseconds: f64,
+    /// Whether the deadline was kept, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) in_time: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) left_ventricle: Option<Ventricle>,
 }
 
-/// What a cine tells of the left ventricle, by the method of discs in its one plane.
+/// One class of a picture, volume or frame.
 #[derive(Serialize)]
-pub(super) struct Heartbeat {
-    /// The frame with the largest volume.
-    pub(super) end_diastole_frame: usize,
-    /// The frame with the smallest volume.
-    pub(super) end_systole_frame: usize,
+pub(in crate::cli) struct ClassResult {
+    index: usize,
+    name: String,
+    voxels: usize,
+    /// The Dice that the probabilities let expect; absent where no voxel has the class.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) end_diastolic_volume_ml: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) end_systolic_volume_ml: Option<f64>,
-    /// (EDV - ESV) / EDV, 0 to 1.
-    pub(super) ejection_fraction: f64,
+    expected_dice: Option<f64>,
+    /// Whether that is below the bundle's threshold for the class.
+    unsure: bool,
 }
 
-#[derive(Serialize)]
-pub(super) struct ClassCount {
-    pub(super) index: usize,
-    pub(super) name: String,
-    pub(super) voxels: usize,
+impl ClassResult {
+    /// All classes of a segmentation.
+    pub(in crate::cli) fn all(manifest: &Manifest, segmentation: &Segmentation) -> Result<Vec<Self>> {
+        let expected = expected_dice(&segmentation.probabilities, &segmentation.labels)?;
+        let mut voxels = [0; 256];
+        segmentation.labels.iter().for_each(|&label| voxels[usize::from(label)] += 1);
+        let classes = manifest.classes.iter().zip(expected).enumerate();
+        let result = classes.map(|(index, (class, expected_dice))| Self {
+            index,
+            name: class.name.clone(),
+            voxels: voxels[index],
+            expected_dice,
+            unsure: expected_dice.zip(class.unsure_below).is_some_and(|(expected, least)| expected < least),
+        });
+        Ok(result.collect())
+    }
+
+    /// A cine's: voxels of all frames together, the mean expected Dice, and unsure where a frame is.
+    pub(super) fn over_frames(frames: &[FrameDone]) -> Vec<Self> {
+        let Some(first) = frames.first() else { return Vec::new() };
+        let class = |index: usize| {
+            let of_frames = || frames.iter().map(|frame| &frame.classes[index]);
+            let expected: Vec<f64> = of_frames().filter_map(|class| class.expected_dice).collect();
+            Self {
+                index,
+                name: first.classes[index].name.clone(),
+                voxels: of_frames().map(|class| class.voxels).sum(),
+                expected_dice: (!expected.is_empty()).then(|| expected.iter().sum::<f64>() / expected.len() as f64),
+                unsure: of_frames().any(|class| class.unsure),
+            }
+        };
+        (0..first.classes.len()).map(class).collect()
+    }
+
+    /// Whether any class is unsure.
+    pub(in crate::cli) fn any_unsure(classes: &[Self]) -> bool {
+        classes.iter().any(|class| class.unsure)
+    }
 }
-/// The largest and the smallest of the volumes, each with its frame.
-pub(super) fn heartbeat(volumes: &[(usize, f64)], in_ml: bool) -> Option<Heartbeat> {
-    let by_volume = |a: &&(usize, f64), b: &&(usize, f64)| a.1.total_cmp(&b.1);
-    let &(end_diastole_frame, largest) = volumes.iter().max_by(by_volume)?;
-    let &(end_systole_frame, smallest) = volumes.iter().min_by(by_volume)?;
-    Some(Heartbeat {
-        end_diastole_frame,
-        end_systole_frame,
-        end_diastolic_volume_ml: in_ml.then_some(largest),
-        end_systolic_volume_ml: in_ml.then_some(smallest),
-        ejection_fraction: ejection_fraction(largest, smallest),
-    })
-}
-pub(super) fn mean(uncertainty: &Tensor) -> f64 {
+
+/// Mean over all voxels.
+pub(in crate::cli) fn mean(uncertainty: &Tensor) -> f64 {
     uncertainty.iter().map(|&value| f64::from(value)).sum::<f64>() / uncertainty.len() as f64
 }
 
@@ -118,11 +162,4 @@ pub(super) fn write_json(path: &Path, done: &Done) -> Result<()> {
     let text = serde_json::to_vec_pretty(done)
         .map_err(|e| Error::with_source(ErrorKind::Format, "cannot be written as JSON", e).in_file(path))?;
     write_bytes(path, &text)
-}
-
-pub(super) fn count(manifest: &Manifest, labels: &Labels) -> Vec<ClassCount> {
-    let mut voxels = [0; 256];
-    labels.iter().for_each(|&label| voxels[usize::from(label)] += 1);
-    let classes = manifest.classes.iter().enumerate();
-    classes.map(|(index, class)| ClassCount { index, name: class.name.clone(), voxels: voxels[index] }).collect()
 }

@@ -52,7 +52,7 @@ fn options(
         _ => manifest.default_steps,
     };
     let steps = steps.unwrap_or(default_steps);
-    let options = SegmentOptions { sampler, steps, samples, seed, frame: 0 };
+    let options = SegmentOptions { sampler, steps, samples, seed, frame: 0, keep_samples: false };
     options.check(manifest.timesteps)?;
     Ok(options)
 }

@@ -20,6 +20,7 @@ fn request(schedule: &Schedule, sampler: Sampler, steps: usize) -> SampleRequest
         prediction: Prediction::V,
         standardisation: LatentStandardisation::None,
         sampler,
+        first: schedule.timesteps() - 1,
         steps: if sampler == Sampler::Direct { 1 } else { steps },
         noise_keys: &KEYS,
     }
@@ -43,17 +44,17 @@ fn oracle(request: &SampleRequest, z_0: &Tensor, z_t: &Tensor, t: usize) -> Tens
 
 #[test]
 fn timesteps_fall_from_the_last_and_never_reach_zero() {
-    let schedule = cosine();
-    assert_eq!(timesteps(&schedule, 1).unwrap(), [999]);
-    assert_eq!(timesteps(&schedule, 2).unwrap(), [999, 500]);
-    assert_eq!(timesteps(&schedule, 4).unwrap(), [999, 749, 500, 250]);
+    assert_eq!(timesteps(999, 1).unwrap(), [999]);
+    assert_eq!(timesteps(999, 2).unwrap(), [999, 500]);
+    assert_eq!(timesteps(999, 4).unwrap(), [999, 749, 500, 250]);
     for steps in 1..=999 {
-        let visited = timesteps(&schedule, steps).unwrap();
+        let visited = timesteps(999, steps).unwrap();
         assert_eq!((visited.len(), visited[0]), (steps, 999));
         assert!(visited.is_sorted_by(|t, s| t > s) && visited[steps - 1] > 0);
     }
-    for steps in [0, 1000] {
-        let error = timesteps(&schedule, steps).unwrap_err();
+    assert_eq!(timesteps(500, 2).unwrap(), [500, 250], "from a latent that is half noise");
+    for (first, steps) in [(999, 0), (999, 1000), (1, 2), (0, 1)] {
+        let error = timesteps(first, steps).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Setting);
     }
 }
@@ -78,7 +79,7 @@ fn every_step_visits_its_timestep_and_is_observed() {
             },
         )
         .unwrap();
-        assert_eq!(called, timesteps(&schedule, request.steps).unwrap());
+        assert_eq!(called, timesteps(999, request.steps).unwrap());
         assert_eq!(observed, Vec::from_iter(1..=request.steps));
         assert_eq!(last, Some(result));
     }

@@ -1,0 +1,67 @@
+//! How sure a segmentation is of itself: voxel by voxel, and structure by structure.
+
+use ndarray::{Axis, Zip};
+
+use crate::image::Labels;
+use crate::{Error, ErrorKind, Result, Tensor};
+
+/// Entropy along the first axis over its maximum: -sum_k p_k ln p_k / ln K, in [0, 1].
+pub fn entropy(probabilities: &Tensor) -> Tensor {
+    let scale = -1.0 / (probabilities.shape()[0] as f32).ln();
+    probabilities
+        .map_axis(Axis(0), |p| p.iter().map(|&p| if p > 0.0 { p * p.ln() } else { 0.0 }).sum::<f32>())
+        .mapv(|sum| (sum * scale).clamp(0.0, 1.0))
+}
+
+/// For each class, the Dice that the probabilities `[K, ...]` themselves let expect of the label map `[...]`:
+/// 2 sum_x p_k(x) [label(x) = k] / (sum_x p_k(x) + sum_x [label(x) = k]), in [0, 1]; `None` for a class that no voxel has.
+///
+/// Were the probabilities those of the true label map, voxels independent, this would be the Dice's expectation but for
+/// the expectation being taken of numerator and denominator apart. It is as good as the probabilities are calibrated.
+///
+/// # Errors
+/// [`ErrorKind::ShapeMismatch`] where the two have different grids.
+pub fn expected_dice(probabilities: &Tensor, labels: &Labels) -> Result<Vec<Option<f64>>> {
+    if probabilities.shape().get(1..) != Some(labels.shape()) {
+        let message = format!("probabilities {:?} for labels {:?}", probabilities.shape(), labels.shape());
+        return Err(Error::new(ErrorKind::ShapeMismatch, message));
+    }
+    let classes = probabilities.axis_iter(Axis(0)).enumerate();
+    let dice = classes.map(|(class, p)| {
+        let (mut both, mut expected, mut labelled) = (0.0, 0.0, 0usize);
+        Zip::from(labels).and(&p).for_each(|&label, &p| {
+            expected += f64::from(p);
+            if usize::from(label) == class {
+                both += f64::from(p);
+                labelled += 1;
+            }
+        });
+        (labelled > 0).then(|| 2.0 * both / (expected + labelled as f64))
+    });
+    Ok(dice.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    #[test]
+    fn entropy_spans_its_range() {
+        let entropy = entropy(&array![[0.5, 1.0, 0.0], [0.5, 0.0, 1.0]].into_dyn());
+        assert!((entropy[0] - 1.0).abs() < 1e-6 && entropy[1] == 0.0 && entropy[2] == 0.0, "{entropy}");
+    }
+
+    #[test]
+    fn a_sure_structure_is_expected_to_be_right() {
+        let labels = array![0u8, 1, 1].into_dyn();
+        let sure = array![[1.0, 0.0, 0.0], [0.0, 1.0, 1.0], [0.0, 0.0, 0.0]].into_dyn();
+        assert_eq!(expected_dice(&sure, &labels).unwrap(), [Some(1.0), Some(1.0), None]);
+        // 2 (0.6 + 0.8) / (0.4 + 0.6 + 0.8 + 2)
+        let unsure = array![[0.6, 0.4, 0.2], [0.4, 0.6, 0.8], [0.0, 0.0, 0.0]].into_dyn();
+        let found = expected_dice(&unsure, &labels).unwrap()[1].unwrap();
+        assert!((found - 2.8 / 3.8).abs() < 1e-6, "{found}");
+        assert_eq!(expected_dice(&sure, &array![0u8].into_dyn()).unwrap_err().kind(), ErrorKind::ShapeMismatch);
+    }
+}
