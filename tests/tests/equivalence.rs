@@ -261,7 +261,7 @@ fn loop_rows<const D: usize>(
     let noise = tensor("noise", &manifest.latent_shape, batch);
     let mut rows = Vec::new();
     for (sampler, steps) in SAMPLERS {
-        let options = SegmentOptions { sampler, steps, samples: batch, seed: 3, frame: 0 };
+        let options = SegmentOptions { sampler, steps, samples: batch, seed: 3, frame: 0, keep_samples: false };
         let run =
             |segmenter: &mut Segmenter| segmenter.run_latent(&image, noise.clone(), &options, &mut |_, _| {}).unwrap();
         let expected = run(&mut burn);

@@ -12,4 +12,5 @@ mod pipeline;
 mod reference;
 mod resume;
 mod robustness;
+mod stream;
 mod support;
