@@ -20,6 +20,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+
+try:
+    import onnx2torch
+    import torch
+except ImportError:
+    torch = None
 from onnx import TensorProto, helper, shape_inference
 
 NETWORKS = ["image_encoder", "denoiser", "label_decoder"]
@@ -90,20 +96,85 @@ def gemm_rate(threads, runs):
     return 2 * n**3 / median_of(runs, lambda: running.run(None, {"a": a, "b": a}))
 
 
+def example(path):
+    """A seeded input for each of a network's inputs."""
+    rng = np.random.default_rng(0)
+    shape = lambda tensor: [d.dim_value for d in tensor.type.tensor_type.shape.dim]
+    return {tensor.name: rng.standard_normal(shape(tensor), dtype=np.float32) for tensor in fixed(path).graph.input}
+
+
 def python_onnxruntime(bundle, threads, runs):
     """The same networks from Python, one call of each."""
-    rng = np.random.default_rng(0)
     times = {}
     for name in NETWORKS:
         path = bundle / f"{name}.onnx"
         running = session(str(path), threads)
-        inputs = {}
-        for tensor in fixed(path).graph.input:
-            shape = [d.dim_value for d in tensor.type.tensor_type.shape.dim]
-            inputs[tensor.name] = rng.standard_normal(shape, dtype=np.float32)
+        inputs = example(path)
         times[name] = median_of(runs, lambda: running.run(None, inputs))
     times["whole_loop"] = sum(times.values())
     return times
+
+
+def pytorch(bundle, threads, runs):
+    """PyTorch with the same weights, converted from the bundle by onnx2torch and held equal to ONNX Runtime first."""
+    torch.set_num_threads(threads)
+    times = {}
+    for name in NETWORKS:
+        path = bundle / f"{name}.onnx"
+        inputs = example(path)
+        network = onnx2torch.convert(onnx.load(path)).eval()
+        tensors = [torch.from_numpy(value) for value in inputs.values()]
+        with torch.inference_mode():
+            difference = np.abs(network(*tensors).numpy() - session(str(path), threads).run(None, inputs)[0]).max()
+            if difference > 1e-4:
+                raise SystemExit(f"{name}: PyTorch differs from ONNX Runtime by {difference}")
+            times[name] = median_of(runs, lambda: network(*tensors))
+    times["whole_loop"] = sum(times.values())
+    return times
+
+
+def plain_unet(bundle, threads, runs):
+    """One forward pass of a plain U-Net (Ronneberger et al. 2015, with group normalisation) of as many weights as
+    the bundle has, give or take a tenth, in PyTorch. It answers in one pass, without samples."""
+    torch.set_num_threads(threads)
+    nn = torch.nn
+
+    class UNet(nn.Module):
+        def __init__(self, widths=(18, 36, 72, 144)):
+            super().__init__()
+            block = lambda i, o: nn.Sequential(*[layer for c in (i, o) for layer in
+                                                 (nn.Conv2d(c, o, 3, padding=1), nn.GroupNorm(2, o), nn.SiLU())])
+            self.down = nn.ModuleList(block(i, o) for i, o in zip((1, *widths), widths))
+            self.middle = block(widths[-1], widths[-1])
+            self.enlarge = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, 2) for i, o in
+                                         zip((widths[-1], *widths[:0:-1]), widths[::-1]))
+            self.up = nn.ModuleList(block(2 * o, o) for o in widths[::-1])
+            self.head = nn.Conv2d(widths[0], 4, 1)
+
+        def forward(self, x):
+            skips = []
+            for block in self.down:
+                x = block(x)
+                skips.append(x)
+                x = nn.functional.max_pool2d(x, 2)
+            x = self.middle(x)
+            for enlarge, block in zip(self.enlarge, self.up):
+                x = block(torch.cat([enlarge(x), skips.pop()], 1))
+            return self.head(x).softmax(1)
+
+    network = UNet().eval()
+    image = torch.from_numpy(next(iter(example(bundle / f"{NETWORKS[0]}.onnx").values())))
+    with torch.inference_mode():
+        return {"whole_loop": median_of(runs, lambda: network(image)),
+                "weights": sum(weight.numel() for weight in network.parameters())}
+
+
+def cine(bundle, engine, threads):
+    """Seconds a frame of the example cine takes, from pixels in memory to labels in its own grid."""
+    with tempfile.TemporaryDirectory() as folder:
+        document = json.loads(command(os.environ["LDSEG"], "segment", "models/examples/echo-phantom.gif", "--bundle", bundle,
+                                      "--engine", engine, "--threads", threads, "--output", folder, "--json"))
+    return {"frame": statistics.median(frame["milliseconds"] for frame in document["files"][0]["frames"]) / 1e3}
 
 
 def native(bundle, engine, threads, runs):
@@ -120,8 +191,13 @@ def spread(values):
 def engines(bundle, rounds, runs):
     contestants = [(f"ldseg, {engine}", threads, lambda e=engine, t=threads: native(bundle, e, t, runs))
                    for threads in THREADS for engine in ("tract", "ort")]
+    contestants += [(f"ldseg, {engine}, a frame of a cine", threads, lambda e=engine, t=threads: cine(bundle, e, t))
+                    for threads in THREADS for engine in ("tract", "ort")]
     contestants += [("onnxruntime from Python", threads, lambda t=threads: python_onnxruntime(bundle, t, runs))
                     for threads in THREADS]
+    if torch:
+        contestants += [(name, threads, lambda f=f, t=threads: f(bundle, t, runs)) for threads in THREADS
+                        for name, f in (("PyTorch, the same weights", pytorch), ("PyTorch, a plain U-Net", plain_unet))]
     seen = {(name, threads): [] for name, threads, _ in contestants}
     for _ in range(rounds):
         for name, threads, run in contestants:
@@ -167,13 +243,18 @@ def table(result):
     for row in result["engines"]:
         load = milliseconds(row["load"]) if "load" in row else ""
         memory = f"{row['peak_memory_bytes']['median'] / 2**20:.0f} MiB" if "load" in row else ""
-        cells = " | ".join(milliseconds(row[key]) for key in [*NETWORKS, "whole_loop"])
+        whole = "frame" if "frame" in row else "whole_loop"
+        cells = " | ".join(milliseconds(row[key]) if key in row else "" for key in [*NETWORKS, whole])
         lines.append(f"| {row['what']} | {row['threads']} | {cells} | {load} | {memory} |")
     for row in result["floors"]:
         cells = " | ".join(f"{1e3 * row['seconds'][key]:.2f}" for key in [*NETWORKS, "whole_loop"])
         lines.append(f"| floor at {row['gemm_gflops']:.0f} GFLOP/s | {row['threads']} | {cells} | | |")
     mega = ", ".join(f"{key} {value / 1e6:.0f}" for key, value in result["operations"].items())
     lines.append(f"\nMillion floating-point operations: {mega}.")
+    if result["pytorch"]:
+        weights = next(row["weights"]["median"] for row in result["engines"] if "weights" in row)
+        lines.append(f"PyTorch {result['pytorch']}; the plain U-Net has {weights / 1e6:.1f} million weights and is untrained.")
+    lines.append("A frame of a cine is counted from its pixels to its labels, resampling included.")
     if result["sizes"]:
         lines.append("\n## Input size\n\nThe echo recipe's networks at other sizes, untrained, one thread.\n")
         lines.append("| pixels | engine | whole | a million pixels | peak memory |\n|---|---|---|---|---|")
@@ -203,6 +284,7 @@ def main():
         "processor": processor(),
         "date": datetime.date.today().isoformat(),
         "onnxruntime": onnxruntime.__version__,
+        "pytorch": torch.__version__ if torch else None,
         "bundle": str(args.bundle),
         "rounds": args.rounds,
         "runs": args.runs,
