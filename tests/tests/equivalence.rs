@@ -8,11 +8,11 @@ use std::process::{Command, Stdio};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor as BurnTensor};
 use ldseg::Tensor;
-use ldseg::bundle::{Bundle, Manifest, NETWORKS, TensorSpec};
+use ldseg::bundle::{Bundle, Manifest, NETWORKS, TensorSpec, Tolerances};
 use ldseg::diffusion::{NoiseKey, Sampler, normal_latent};
 use ldseg::engine::{EngineKind, EngineOptions, Network};
 use ldseg::segmenter::{SegmentOptions, Segmenter, argmax};
-use ldseg::verify::{LABEL_AGREEMENT, NETWORK_TOLERANCE, PROBABILITY_TOLERANCE, verify};
+use ldseg::verify::verify;
 use ldseg_trainer::engine::{BurnNetwork, segmenter, to_device};
 use ldseg_trainer::export;
 use ldseg_trainer::model::Networks;
@@ -148,6 +148,11 @@ fn write<const D: usize>(recipe: &Recipe, dir: &Path) -> (Networks<D>, Bundle) {
     (networks, Bundle::load(dir).unwrap())
 }
 
+/// What f32 networks are held to.
+fn allowed() -> Tolerances {
+    Tolerances::default()
+}
+
 /// One line of the table: a value for each engine, and its bound.
 struct Row {
     name: String,
@@ -158,7 +163,7 @@ struct Row {
 
 impl Row {
     fn passed(&self) -> bool {
-        let at_least = self.bound == LABEL_AGREEMENT;
+        let at_least = self.bound == allowed().label_agreement;
         self.values.iter().all(|value| if at_least { *value >= self.bound } else { *value <= self.bound })
     }
 
@@ -239,7 +244,7 @@ fn network_rows<const D: usize>(
                 *value = value.max(max_difference(&output, &expected) / std);
             }
         }
-        Row { name: name.into(), measure: "max |difference| / std", values, bound: NETWORK_TOLERANCE }
+        Row { name: name.into(), measure: "max |difference| / std", values, bound: allowed().network }
     };
     NETWORKS.into_iter().map(row).collect()
 }
@@ -267,13 +272,13 @@ fn loop_rows<const D: usize>(
         let expected = run(&mut burn);
         let [first, second] = [0, 1].map(|sample| expected.index_axis(Axis(0), sample).to_owned());
         let spread = max_difference(&first, &second);
-        assert!(spread > 10.0 * PROBABILITY_TOLERANCE, "{sampler}: samples differ by {spread}, which tells too little");
+        assert!(spread > 10.0 * allowed().probability, "{sampler}: samples differ by {spread}, which tells too little");
         let outputs: Vec<_> = loaded.iter_mut().map(run).collect();
         let name = format!("{sampler}, {steps} step{}", if steps == 1 { "" } else { "s" });
         let values = outputs.iter().map(|output| max_difference(output, &expected)).collect();
-        rows.push(Row { name, measure: "max |difference|", values, bound: PROBABILITY_TOLERANCE });
+        rows.push(Row { name, measure: "max |difference|", values, bound: allowed().probability });
         let values = outputs.iter().map(|output| equal_labels(output, &expected)).collect();
-        rows.push(Row { name: String::new(), measure: "labels equal", values, bound: LABEL_AGREEMENT });
+        rows.push(Row { name: String::new(), measure: "labels equal", values, bound: allowed().label_agreement });
     }
     rows
 }

@@ -55,6 +55,9 @@ pub struct Manifest {
     /// Inputs and outputs of each network, keyed by file stem: `image_encoder`, `denoiser`, `label_decoder`,
     /// `label_encoder`.
     pub networks: BTreeMap<String, NetworkSpec>,
+    /// How far an engine may be from the golden tensors; absent for f32 networks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerances: Option<Tolerances>,
     /// SHA-256 and size of every other file of the bundle, keyed by file name.
     pub files: BTreeMap<String, FileEntry>,
     /// Where the weights came from.
@@ -93,6 +96,25 @@ pub struct TensorSpec {
     pub name: String,
     /// Its shape; 0 stands for the dynamic batch axis.
     pub shape: Vec<usize>,
+}
+
+/// How far an engine may be from the golden tensors, which f32 networks computed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tolerances {
+    /// Largest difference of one network's output, over the standard deviation of the reference.
+    pub network: f64,
+    /// Largest difference of a class probability after the whole loop.
+    pub probability: f64,
+    /// Smallest part of voxels with equal labels after the whole loop.
+    pub label_agreement: f64,
+}
+
+impl Default for Tolerances {
+    /// Those of f32 networks.
+    fn default() -> Self {
+        Self { network: 1e-4, probability: 1e-3, label_agreement: 0.999 }
+    }
 }
 
 /// Integrity of one file.

@@ -11,7 +11,7 @@ mod onnx;
 mod write;
 
 pub use load::Bundle;
-pub use manifest::{Class, FORMAT_VERSION, FileEntry, Manifest, NetworkSpec, Provenance, TensorSpec};
+pub use manifest::{Class, FORMAT_VERSION, FileEntry, Manifest, NetworkSpec, Provenance, TensorSpec, Tolerances};
 pub use write::write_bundle;
 
 /// `image` `[N, C, ...]` -> `z_i`.
@@ -89,6 +89,7 @@ pub(crate) mod test_support {
             default_steps: 4,
             onnx_opset: 18,
             networks: networks.into_iter().map(|(name, spec)| (name.to_string(), spec)).collect(),
+            tolerances: None,
             files: BTreeMap::new(),
             provenance: Provenance {
                 recipe: "test".into(),

@@ -43,6 +43,7 @@ pub fn manifest(recipe: &Recipe) -> Manifest {
         default_steps: recipe.diffusion.steps,
         onnx_opset: OPSET,
         networks: network_specs(&config),
+        tolerances: None,
         files: Default::default(),
         provenance: Provenance {
             recipe: recipe.name.clone(),
