@@ -3,6 +3,7 @@
 //! ONNX Runtime is compared where `ORT_DYLIB_PATH` names its library; what is skipped is said on standard error.
 
 mod bad_input;
+mod data_in;
 mod equivalence;
 mod evaluate;
 mod inspect;

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use clap::{Parser, Subcommand, ValueEnum};
 use ldseg_trainer::data::inspect::inspect;
+use ldseg_trainer::data::{Fold, Validation};
 use ldseg_trainer::keras;
 use ldseg_trainer::phantom;
 use ldseg_trainer::recipe::Recipe;
@@ -45,6 +46,10 @@ enum Command {
         /// Change a setting of the recipe, e.g. `training.epochs=5`; may be repeated.
         #[arg(long = "set", value_name = "KEY=VALUE")]
         settings: Vec<String>,
+        /// Cross-validation: cut the patients, shuffled by the recipe's seed, into K parts and validate on part I, counted
+        /// from 1. In place of the recipe's `validation`.
+        #[arg(long, value_name = "I/K")]
+        fold: Option<Fold>,
     },
     /// Export a run as a bundle.
     Export {
@@ -130,8 +135,11 @@ impl DeviceKind {
 
 fn run(args: Args) -> Result<ExitCode> {
     match args.command {
-        Command::Fit { recipe, data, output, resume, device, settings } => {
-            let recipe = Recipe::load(&recipe, &settings)?;
+        Command::Fit { recipe, data, output, resume, device, settings, fold } => {
+            let mut recipe = Recipe::load(&recipe, &settings)?;
+            if let Some(fold) = fold {
+                recipe.validation = Validation::Fold(fold);
+            }
             let stop = Arc::new(AtomicBool::new(false));
             let asked = stop.clone();
             ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed)).context("Ctrl-C cannot be caught")?;

@@ -11,7 +11,7 @@ mod split;
 pub use augment::{Augmentation, augment};
 pub use dataset::{Dataset, Sample, Spec, load_case};
 pub use discover::{Case, Layout, discover};
-pub use split::{Split, Validation, split};
+pub use split::{Fold, Split, Validation, split};
 
 /// How many of a long list of problems a message spells out.
 const SHOWN: usize = 5;

@@ -15,6 +15,7 @@ use ldseg::{Error, ErrorKind, Result, Tensor};
 use ndarray::{Axis, IxDyn};
 
 use super::{OPSET, network_specs, onnx_files};
+use crate::data::Validation;
 use crate::engine::{BurnNetwork, segmenter};
 use crate::model::Networks;
 use crate::recipe::Recipe;
@@ -147,8 +148,12 @@ fn golden<const D: usize>(networks: &Networks<D>, manifest: &Manifest) -> Result
 fn validation_metrics(recipe: &Recipe, state: &State) -> String {
     let mut metrics = String::from("Not validated at this checkpoint.\n");
     if !state.dice.is_empty() {
+        let fold = match recipe.validation {
+            Validation::Fold(fold) => format!(", fold {fold}"),
+            _ => String::new(),
+        };
         metrics = format!(
-            "Mean Dice over the validation patients (split by patient, seed {}), on the network's grid, sampler `{}` with \
+            "Mean Dice over the validation patients (split by patient, seed {}{fold}), on the network's grid, sampler `{}` with \
              {} steps; beside it what the label encoder and decoder alone make of the reference labels, which bounds it:\n\n\
              | class | Dice | autoencoder |\n|---|---|---|\n",
             recipe.seed, recipe.diffusion.sampler, recipe.diffusion.steps

@@ -64,8 +64,8 @@ pub fn fit(
     device: &Device,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
-    prepare_run(recipe, run, resume)?;
     let split = split(discover(data)?, &recipe.validation, recipe.seed)?;
+    prepare_run(recipe, run, resume)?;
     write_split(&split, run)?;
     eprintln!("loading {} training and {} validation cases", split.train.len(), split.validation.len());
     let spec = recipe.spec();
