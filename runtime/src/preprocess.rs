@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn};
+use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, IxDyn};
 use serde::{Deserialize, Serialize};
 
 use crate::image::{Image, Labels};
@@ -18,6 +18,23 @@ pub enum Normalisation {
     MinMax,
     /// To zero mean and unit variance over all channels; a constant image becomes 0.
     ZScore,
+    /// [`Self::MinMax`] for each channel alone: for channels whose intensities have nothing to do with each other, such as
+    /// sequences of MRI.
+    MinMaxPerChannel,
+    /// [`Self::ZScore`] for each channel alone.
+    ZScorePerChannel,
+}
+
+impl Normalisation {
+    /// Whether each channel is normalised alone.
+    pub fn per_channel(self) -> bool {
+        matches!(self, Self::MinMaxPerChannel | Self::ZScorePerChannel)
+    }
+
+    /// To [0, 1], over all channels or for each alone as this one does.
+    pub fn to_unit(self) -> Self {
+        if self.per_channel() { Self::MinMaxPerChannel } else { Self::MinMax }
+    }
 }
 
 /// Interpolation of images and probabilities between grids.
@@ -73,22 +90,32 @@ pub fn image_to_grid(image: &Image, channels: usize, size: &[usize], resampling:
     Ok(resample(image.with_channels(channels)?, size, resampling))
 }
 
-/// Normalises intensities in place, over all channels together.
+/// Normalises the intensities `[C, ...]` in place.
 pub fn normalise(image: &mut Tensor, normalisation: Normalisation) {
+    if !normalisation.per_channel() {
+        return normalise_together(image.view_mut(), normalisation);
+    }
+    for channel in image.axis_iter_mut(Axis(0)) {
+        normalise_together(channel, normalisation);
+    }
+}
+
+/// Over all that it is given.
+fn normalise_together(mut image: ArrayViewMutD<'_, f32>, normalisation: Normalisation) {
     // f64: a difference of f32 extremes would overflow, and a sum over a volume would lose digits.
     let (offset, scale) = match normalisation {
-        Normalisation::MinMax => {
-            let (min, max) = extremes(image);
+        Normalisation::MinMax | Normalisation::MinMaxPerChannel => {
+            let (min, max) = extremes(image.view());
             (min, max - min)
         }
-        Normalisation::ZScore => {
+        Normalisation::ZScore | Normalisation::ZScorePerChannel => {
             let count = image.len() as f64;
             let mean = image.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
             let variance = image.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / count;
             (mean, variance.sqrt())
         }
     };
-    let (min, max) = extremes(image);
+    let (min, max) = extremes(image.view());
     if max > min {
         image.mapv_inplace(|v| ((f64::from(v) - offset) / scale) as f32);
     } else {
@@ -96,7 +123,7 @@ pub fn normalise(image: &mut Tensor, normalisation: Normalisation) {
     }
 }
 
-fn extremes(image: &Tensor) -> (f64, f64) {
+fn extremes(image: ArrayViewD<'_, f32>) -> (f64, f64) {
     let (min, max) = image.iter().fold((f32::MAX, f32::MIN), |(min, max), &v| (min.min(v), max.max(v)));
     (min.into(), max.into())
 }
@@ -260,6 +287,26 @@ mod tests {
         let mut constant = Tensor::from_elem(IxDyn(&[1, 3, 3]), 0.1);
         normalise(&mut constant, Normalisation::ZScore);
         assert_eq!(constant, Tensor::zeros(IxDyn(&[1, 3, 3])));
+    }
+
+    #[test]
+    fn channels_are_normalised_together_or_each_alone() {
+        let data = image(&[2, 2, 3], |i| ((1 + 100 * i[0]) * (i[1] * 3 + i[2])) as f32).data;
+        let first = data.index_axis(Axis(0), 0).insert_axis(Axis(0)).to_owned();
+        for (together, alone) in [
+            (Normalisation::MinMax, Normalisation::MinMaxPerChannel),
+            (Normalisation::ZScore, Normalisation::ZScorePerChannel),
+        ] {
+            let (mut all, mut each, mut only) = (data.clone(), data.clone(), first.clone());
+            normalise(&mut all, together);
+            normalise(&mut each, alone);
+            normalise(&mut only, together);
+            for channel in each.axis_iter(Axis(0)) {
+                assert_close(&channel.iter().copied().collect::<Vec<_>>(), only.as_slice().unwrap());
+            }
+            assert!((all[[0, 1, 2]] - each[[0, 1, 2]]).abs() > 0.5, "{all}");
+            normalise(&mut only.clone(), alone);
+        }
     }
 
     #[test]

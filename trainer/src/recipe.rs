@@ -79,7 +79,7 @@ pub struct NetworkRecipe {
     pub preset: Preset,
     /// Size of the input along each spatial axis, slowest first.
     pub input_size: Vec<usize>,
-    /// Image channels, 1 or 3.
+    /// Image channels: 1 for grey, 3 for RGB; 8 at most.
     pub channels: usize,
     /// See [`NetworkConfig::downsampling`].
     #[serde(default, skip_serializing_if = "Option::is_none")]

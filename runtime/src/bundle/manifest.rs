@@ -14,6 +14,9 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Largest network input, channels aside: far above any model's, low enough to allocate.
 const MAX_VOXELS: usize = 1 << 31;
 
+/// Most channels that a model may take.
+pub const MAX_CHANNELS: usize = 8;
+
 /// All of `manifest.yaml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,7 +31,7 @@ pub struct Manifest {
     pub input_size: Vec<usize>,
     /// How the file's voxel spacing is honoured.
     pub spacing: SpacingPolicy,
-    /// Image channels: 1 for grey, 3 for RGB.
+    /// Image channels: 1 for grey, 3 for RGB; [`MAX_CHANNELS`] at most.
     pub channels: usize,
     /// Intensity normalisation, per image.
     pub normalisation: Normalisation,
@@ -167,8 +170,8 @@ impl Manifest {
                 self.spatial_axes + 1
             ));
         }
-        if !matches!(self.channels, 1 | 3) {
-            return fail(format!("channels is {}, expected 1 or 3", self.channels));
+        if !(1..=MAX_CHANNELS).contains(&self.channels) {
+            return fail(format!("channels is {}, expected 1 to {MAX_CHANNELS}", self.channels));
         }
         if !(2..=256).contains(&self.classes.len()) {
             return fail(format!("classes has {} entries, expected 2 to 256", self.classes.len()));

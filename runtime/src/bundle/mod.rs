@@ -11,7 +11,9 @@ mod onnx;
 mod write;
 
 pub use load::Bundle;
-pub use manifest::{Class, FORMAT_VERSION, FileEntry, Manifest, NetworkSpec, Provenance, TensorSpec, Tolerances};
+pub use manifest::{
+    Class, FORMAT_VERSION, FileEntry, MAX_CHANNELS, Manifest, NetworkSpec, Provenance, TensorSpec, Tolerances,
+};
 pub use write::write_bundle;
 
 /// `image` `[N, C, ...]` -> `z_i`.

@@ -31,7 +31,7 @@ pub enum Content {
 
 impl Study {
     /// A file that holds `content` and nothing odd.
-    pub(super) fn new(content: Content, spacing_known: bool) -> Self {
+    pub fn new(content: Content, spacing_known: bool) -> Self {
         Self { content, notes: Vec::new(), ultrasound: false, spacing_known }
     }
 

@@ -3,6 +3,7 @@
 //! Read: PNG, BMP, JPEG, TIFF, NIfTI-1 (`.nii`, `.nii.gz`) and MetaImage (`.mhd`, `.mha`), cines as GIF, and with
 //! feature `dicom` both as DICOM (`.dcm`). Nothing in a file is believed before it is checked: sizes against the bytes that are there, values against being finite.
 
+mod channels;
 mod cine;
 #[cfg(feature = "dicom")]
 mod dicom;
@@ -19,6 +20,7 @@ use std::path::Path;
 use ::image::ImageFormat;
 use ndarray::{ArrayViewD, Axis, Slice};
 
+pub use channels::{channel_files, read_channels, split_channel};
 pub use cine::{Cine, Content, Study};
 pub use gif::write_cine;
 pub use overlay::{overlay, write_overlay};
@@ -29,8 +31,8 @@ use crate::{Error, ErrorKind, Result, Tensor};
 /// An image as read from a file.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// Intensities `[C, H, W]` or `[C, D, H, W]` with `C` 1 or 3, finite, as stored in the file after its slope and
-    /// intercept.
+    /// Intensities `[C, H, W]` or `[C, D, H, W]`, finite, as stored in the file after its slope and intercept. Of a file
+    /// `C` is 1 or 3, of several files as many.
     pub data: Tensor,
     /// Voxel spacing in mm along each spatial axis, slowest first; 1 where the file doesn't say.
     pub spacing: Vec<f64>,
@@ -71,7 +73,8 @@ impl Image {
         self.data.ndim() - 1
     }
 
-    /// The intensities with 1 (grey) or 3 (RGB) channels. A colour image whose channels are all equal counts as grey.
+    /// The intensities with so many channels, e.g. 1 (grey) or 3 (RGB). A colour image whose channels are all equal
+    /// counts as grey.
     ///
     /// # Errors
     /// [`ErrorKind::ShapeMismatch`] where the image has another number of channels.
@@ -84,7 +87,11 @@ impl Image {
         if channels == 1 && self.data.axis_iter(Axis(0)).all(|plane| plane == grey.index_axis(Axis(0), 0)) {
             return Ok(grey);
         }
-        let what = if found == 1 { "1 grey channel".into() } else { format!("{found} colour channels") };
+        let what = match found {
+            1 => "1 grey channel".into(),
+            3 => "3 colour channels".into(),
+            _ => format!("{found} channels"),
+        };
         Err(Error::new(ErrorKind::ShapeMismatch, format!("has {what}, the bundle expects {channels}")))
     }
 }

@@ -11,8 +11,8 @@ use crate::{Error, ErrorKind, Result};
 /// Share of a class's colour inside its region; its contour has all of it.
 const OPACITY: f32 = 0.35;
 
-/// Draws the classes other than 0 over the image, whose intensities are stretched to 0..255: each region tinted with
-/// its colour, with a solid contour of one pixel. Of a volume, the middle slices along its three axes are shown side by
+/// Draws the classes other than 0 over the image, whose intensities are stretched to 0..255 (of 2 channels, or more than 3,
+/// those of the first): each region tinted with its colour, with a solid contour of one pixel. Of a volume, the middle slices along its three axes are shown side by
 /// side, one pixel a voxel.
 ///
 /// # Shapes
@@ -30,7 +30,9 @@ pub fn overlay(image: &Image, labels: &Labels, colours: &[[u8; 3]]) -> Result<Rg
         let message = format!("label {label} has no colour, expected labels below {}", colours.len());
         return Err(Error::new(ErrorKind::Setting, message));
     }
-    let (min, max) = image.data.iter().fold((f32::MAX, f32::MIN), |(min, max), &v| (min.min(v), max.max(v)));
+    let colour = image.data.shape()[0] == 3;
+    let shown = image.data.axis_iter(Axis(0)).take(if colour { 3 } else { 1 });
+    let (min, max) = shown.flatten().fold((f32::MAX, f32::MIN), |(min, max), &v| (min.min(v), max.max(v)));
     let window = Window { min, scale: if max > min { 255.0 / (max - min) } else { 0.0 } };
     if labels.ndim() == 2 {
         return Ok(panel(fixed(image.data.view())?, fixed(labels.view())?, window, colours));

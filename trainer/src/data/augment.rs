@@ -144,7 +144,7 @@ impl Augmentation {
 pub fn augment(sample: &Sample, settings: &Augmentation, normalisation: Normalisation, rng: &mut ChaCha8Rng) -> Sample {
     let mut image = sample.image.clone();
     // On [0, 1], so that settings mean the same for every image.
-    normalise(&mut image, Normalisation::MinMax);
+    normalise(&mut image, normalisation.to_unit());
     let (mut image, labels) = match draw_affine(settings, &sample.image.shape()[1..], rng) {
         Some(affine) => apply_affine(&affine, &image, &sample.labels),
         None => (image, sample.labels.clone()),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use ldseg::image::{Labels, read_image, read_labels};
+use ldseg::image::{Labels, read_channels, read_labels};
 use ldseg::preprocess::{Resampling, image_to_grid, labels_to_grid};
 use ldseg::{Error, ErrorKind, Result, Tensor};
 use ndarray::ArrayD;
@@ -15,7 +15,7 @@ use super::{Case, first_few};
 /// What the network takes: how a case becomes a sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
-    /// Image channels: 1 for grey, 3 for RGB.
+    /// Image channels, e.g. 1 for grey, 3 for RGB.
     pub channels: usize,
     /// The network's grid, slowest axis first: `[H, W]` or `[D, H, W]`.
     pub size: Vec<usize>,
@@ -76,17 +76,17 @@ impl Spec {
 /// classes contradict each other.
 pub fn load_case(case: &Case, spec: &Spec) -> Result<Sample> {
     let class_of_value = spec.class_of_value()?;
-    let image = read_image(&case.image)?;
+    let image = read_channels(&case.images)?;
     let mut labels = read_labels(&case.labels)?;
     let grid = &image.data.shape()[1..];
     if grid != labels.shape() {
         let message =
             format!("has size {grid:?}, but its label map {} has size {:?}", case.labels.display(), labels.shape());
-        return Err(Error::new(ErrorKind::ShapeMismatch, message).in_file(&case.image));
+        return Err(Error::new(ErrorKind::ShapeMismatch, message).in_file(case.image()));
     }
     to_classes(&mut labels, &class_of_value, &case.labels)?;
     let image = image_to_grid(&image, spec.channels, &spec.size, spec.resampling)
-        .map_err(|error| error.in_file(&case.image))?;
+        .map_err(|error| error.in_file(case.image()))?;
     let labels = labels_to_grid(&labels, &spec.size);
     Ok(Sample { image: c_ordered(image), labels: c_ordered(labels) })
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ldseg::evaluate::{LABEL_SUFFIXES, patient_from_name, read_patients};
-use ldseg::image::case_name;
+use ldseg::image::{case_name, split_channel};
 use ldseg::{Error, ErrorKind, Result};
 
 use super::first_few;
@@ -17,22 +17,32 @@ pub struct Case {
     pub name: String,
     /// Whose image it is; a split never separates the images of one patient.
     pub patient: String,
-    /// The image file.
-    pub image: PathBuf,
+    /// The image's files, one at least: one a channel, in order, or one that holds all of them.
+    pub images: Vec<PathBuf>,
     /// The file of its label map.
     pub labels: PathBuf,
+}
+
+impl Case {
+    /// The file that messages name: the first of the image's.
+    pub fn image(&self) -> &Path {
+        self.images.first().map_or(Path::new(""), PathBuf::as_path)
+    }
 }
 
 /// Files by stem.
 type Files = BTreeMap<String, PathBuf>;
 
-/// Image and label map by the case's name.
-type Pairs = BTreeMap<String, (PathBuf, PathBuf)>;
+/// The images' files by the case's name.
+type Images = BTreeMap<String, Vec<PathBuf>>;
+
+/// The image's files and the label map by the case's name.
+type Pairs = BTreeMap<String, (Vec<PathBuf>, PathBuf)>;
 
 /// How a data set's files lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// nnU-Net v2 raw: `dataset.json`, `imagesTr/X_0000.EXT`, `labelsTr/X.EXT`.
+    /// nnU-Net v2 raw: `dataset.json`, `imagesTr/X_0000.EXT` and so on, one file a channel, `labelsTr/X.EXT`.
     NnUnet,
     /// `images/X.EXT` and `labels/X.EXT`, whose extensions may differ.
     TwoFolders,
@@ -84,7 +94,7 @@ pub(super) fn find(dir: &Path) -> Result<Found> {
     } else if dir.join("images").is_dir() {
         let images = files_by_stem(&dir.join("images"), &mut problems)?;
         let labels = files_by_stem(&dir.join("labels"), &mut problems)?;
-        (Layout::TwoFolders, pair(images, labels, &mut problems))
+        (Layout::TwoFolders, pair(single(images), labels, &mut problems))
     } else {
         side_by_side_pairs(dir, &mut problems)?
     };
@@ -123,37 +133,68 @@ fn files_by_stem(dir: &Path, problems: &mut Vec<String>) -> Result<Files> {
 }
 
 /// Matches images and label maps of one stem.
-fn pair(images: Files, mut labels: Files, problems: &mut Vec<String>) -> Pairs {
+fn pair(images: Images, mut labels: Files, problems: &mut Vec<String>) -> Pairs {
     let mut pairs = BTreeMap::new();
     for (stem, image) in images {
         match labels.remove(&stem) {
             Some(labels) => {
                 pairs.insert(stem, (image, labels));
             }
-            None => problems.push(format!("{} has no label map", image.display())),
+            None => problems.extend(image.iter().map(|path| format!("{} has no label map", path.display()))),
         }
     }
     problems.extend(labels.values().map(|path| format!("{} has no image", path.display())));
     pairs
 }
 
-/// Pairs of the nnU-Net layout. Several files a case (one a channel) are not taken.
+/// One file each.
+fn single(files: Files) -> Images {
+    files.into_iter().map(|(stem, path)| (stem, vec![path])).collect()
+}
+
+/// Pairs of the nnU-Net layout.
 fn nnunet_pairs(dir: &Path, problems: &mut Vec<String>) -> Result<Pairs> {
     if !dir.join("dataset.json").is_file() {
         let message = "imagesTr/ is there but dataset.json isn't; expected nnU-Net's raw layout";
         return Err(Error::new(ErrorKind::Format, message).in_file(dir));
     }
-    let mut images = Files::new();
+    let expected = channel_count(&dir.join("dataset.json"))?;
+    let mut images = Images::new();
+    // In the order of their names, so of their channels.
     for (stem, path) in files_by_stem(&dir.join("imagesTr"), problems)? {
-        match stem.strip_suffix("_0000") {
-            Some(name) => {
-                images.insert(name.to_owned(), path);
+        match split_channel(&stem) {
+            Some((name, channel)) => {
+                let files = images.entry(name.to_owned()).or_default();
+                if channel != files.len() {
+                    problems.push(format!("{} comes without channel {:04}", path.display(), files.len()));
+                }
+                files.push(path);
             }
-            None => problems.push(format!("{}: expected a name ending in _0000 (one file a case)", path.display())),
+            None => problems.push(format!("{}: expected a name ending in a channel like _0000", path.display())),
+        }
+    }
+    for (name, files) in &images {
+        // One file may hold all channels: a colour picture.
+        if let Some(expected) = expected.filter(|expected| files.len() != 1 && files.len() != *expected) {
+            problems.push(format!("{name} has {} channel files, dataset.json names {expected} channels", files.len()));
         }
     }
     let labels = files_by_stem(&dir.join("labelsTr"), problems)?;
     Ok(pair(images, labels, problems))
+}
+
+/// How many channels `dataset.json` names; older ones call them modalities.
+fn channel_count(path: &Path) -> Result<Option<usize>> {
+    let document = read_dataset_json(path)?;
+    let names = ["channel_names", "modality"].into_iter().find_map(|key| document[key].as_object());
+    Ok(names.map(serde_json::Map::len))
+}
+
+/// nnU-Net's `dataset.json`.
+pub(super) fn read_dataset_json(path: &Path) -> Result<serde_json::Value> {
+    let text = fs::read(path).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e).in_file(path))?;
+    serde_json::from_slice(&text)
+        .map_err(|e| Error::with_source(ErrorKind::Format, "is not nnU-Net's dataset.json", e).in_file(path))
 }
 
 /// Pairs `X` and `X_gt` or `X_anno` in the folder itself or, where it holds no images, in its sub-folders.
@@ -188,7 +229,7 @@ fn side_by_side_pairs(dir: &Path, problems: &mut Vec<String>) -> Result<(Layout,
             }
         }
     }
-    Ok((layout, pair(images, labels, problems)))
+    Ok((layout, pair(single(images), labels, problems)))
 }
 
 /// Adds the patient to each pair; also tells of the cases that the list of patients leaves out.
@@ -196,7 +237,7 @@ fn with_patients(dir: &Path, pairs: Pairs) -> Result<(Vec<Case>, Option<Error>)>
     let list = read_patients(dir)?;
     let mut cases = Vec::new();
     let mut missing = Vec::new();
-    for (name, (image, labels)) in pairs {
+    for (name, (images, labels)) in pairs {
         let patient = match &list {
             None => patient_from_name(&name).to_owned(),
             Some(list) => list.patients.get(&name).cloned().unwrap_or_else(|| {
@@ -204,7 +245,7 @@ fn with_patients(dir: &Path, pairs: Pairs) -> Result<(Vec<Case>, Option<Error>)>
                 name.clone()
             }),
         };
-        cases.push(Case { name, patient, image, labels });
+        cases.push(Case { name, patient, images, labels });
     }
     // Guessing here could put one patient on both sides of a split.
     let error = list.filter(|_| !missing.is_empty()).map(|list| {
@@ -223,7 +264,7 @@ mod tests {
         for file in files {
             let path = dir.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "").unwrap();
+            fs::write(path, if file.ends_with(".json") { "{}" } else { "" }).unwrap();
         }
         dir
     }
@@ -268,6 +309,29 @@ mod tests {
             .unwrap();
         let cases = discover(glas.path()).unwrap();
         assert!(cases.len() == 2 && cases.iter().all(|case| case.patient == "2"), "{cases:?}");
+    }
+
+    #[test]
+    fn finds_the_channels_of_a_case() {
+        let files =
+            ["imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "imagesTr/b_0000.nii.gz", "imagesTr/b_0001.nii.gz"];
+        let all = [&files[..], &["labelsTr/a.nii.gz", "labelsTr/b.nii.gz", "dataset.json"]].concat();
+        let dir = folder(&all);
+        let json = dir.path().join("dataset.json");
+        let cases = discover(dir.path()).unwrap();
+        assert_eq!(cases.len(), 2);
+        assert_eq!(cases[1].images, files[2..].iter().map(|file| dir.path().join(file)).collect::<Vec<_>>());
+        fs::write(&json, r#"{"channel_names": {"0": "T1", "1": "FLAIR"}}"#).unwrap();
+        assert_eq!(discover(dir.path()).unwrap(), cases);
+        fs::write(&json, r#"{"channel_names": {"0": "T1", "1": "T2", "2": "FLAIR"}}"#).unwrap();
+        let message = discover(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("a has 2 channel files, dataset.json names 3 channels"), "{message}");
+        fs::write(&json, "{").unwrap();
+        assert!(discover(dir.path()).unwrap_err().to_string().contains("is not nnU-Net's dataset.json"));
+        fs::write(&json, "{}").unwrap();
+        fs::remove_file(dir.path().join(files[2])).unwrap();
+        let message = discover(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("b_0001.nii.gz comes without channel 0000"), "{message}");
     }
 
     #[test]

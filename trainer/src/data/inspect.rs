@@ -7,10 +7,10 @@ use std::path::Path;
 
 use ldseg::evaluate::on_all_cores;
 use ldseg::files::write_bytes;
-use ldseg::image::{Geometry, Image, read_image, to_labels};
+use ldseg::image::{Geometry, Image, read_channels, read_image, to_labels};
 use ldseg::{Error, ErrorKind, Result};
 
-use super::discover::{Case, Layout, find};
+use super::discover::{Case, Layout, find, read_dataset_json};
 use crate::recipe::Recipe;
 
 /// A class that fewer than this part of the cases hold may be a slip of the annotator's.
@@ -75,7 +75,8 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
 /// What a case holds, if it can be read, and what is suspicious about it alone.
 fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
     let mut findings = Vec::new();
-    let both = [&case.image, &case.labels].map(|path| read_image(path).map_err(|e| findings.push(e.to_string())).ok());
+    let both = [read_channels(&case.images), read_image(&case.labels)]
+        .map(|image| image.map_err(|e| findings.push(e.to_string())).ok());
     let [Some(image), Some(label_image)] = both else { return (None, findings) };
     let shown = case.labels.display();
     let labels = match to_labels(&label_image) {
@@ -89,7 +90,7 @@ fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
     if grid != labels.shape() {
         findings.push(format!(
             "{}: has size {grid:?}, but its label map {shown} has {:?}",
-            case.image.display(),
+            case.image().display(),
             labels.shape()
         ));
     }
@@ -97,12 +98,12 @@ fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
     let differ = |(a, b): (&f64, &f64)| (a - b).abs() > SPACING_TOLERANCE * a;
     if known(&image) && known(&label_image) && image.spacing.iter().zip(&label_image.spacing).any(differ) {
         let (a, b) = (&image.spacing, &label_image.spacing);
-        findings.push(format!("{}: has spacing {a:?} mm, but its label map {shown} has {b:?}", case.image.display()));
+        findings.push(format!("{}: has spacing {a:?} mm, but its label map {shown} has {b:?}", case.image().display()));
     }
     let fold = |f: fn(f32, f32) -> f32| image.data.iter().copied().reduce(f).unwrap_or(f32::NAN);
     let range = [fold(f32::min), fold(f32::max)];
     if range[0] == range[1] {
-        findings.push(format!("{}: every value is {}", case.image.display(), range[0]));
+        findings.push(format!("{}: every value is {}", case.image().display(), range[0]));
     }
     let mut values = BTreeMap::new();
     labels.iter().for_each(|label| *values.entry(*label).or_insert(0) += 1);
@@ -129,10 +130,7 @@ fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
 
 /// The labels that nnU-Net's `dataset.json` lists, value to name.
 fn label_names(path: &Path) -> Result<BTreeMap<u8, String>> {
-    let wrong = |e| Error::with_source(ErrorKind::Format, "is not nnU-Net's dataset.json", e).in_file(path);
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e).in_file(path))?;
-    let document: serde_json::Value = serde_json::from_str(&text).map_err(wrong)?;
+    let document = read_dataset_json(path)?;
     let labels = document["labels"].as_object().into_iter().flatten();
     // Regions, which list several values, are no classes of their own.
     let value = |value: &serde_json::Value| value.as_u64().and_then(|value| u8::try_from(value).ok());
@@ -230,13 +228,16 @@ impl Inspection {
         let validation = if self.patients < 10 { "1".to_owned() } else { "0.1".to_owned() };
         let flip =
             if channels == 3 { format!("augmentation:\n  flip: {:?}\n", vec![0.5; axes]) } else { String::new() };
+        // Neither grey nor colours: channels whose intensities have nothing to do with each other.
+        let preprocessing =
+            if matches!(channels, 1 | 3) { "" } else { "preprocessing:\n  normalisation: min_max_per_channel\n" };
         let network = if axes == 3 { "  stem: 4\n  widths: [32, 64]\n  label_widths: [16, 32]\n" } else { "" };
         let text = format!(
             "# Proposed from {cases} images of {patients} patients: a start, to be looked over.\n\
              name: proposed\nseed: 1\ndata:\n  source: unknown, to be filled in with the citation\n  \
              licence: unknown, to be filled in\n  intended_use: unknown, to be filled in\n\
              classes:\n{classes}network:\n  preset: compact\n  input_size: {size:?}\n  channels: {channels}\n{network}\
-             validation: {validation}\n{flip}",
+             {preprocessing}validation: {validation}\n{flip}",
             cases = self.cases.len(),
             patients = self.patients,
             classes = classes.concat(),

@@ -163,7 +163,7 @@ mod tests {
         let case = |index: usize| Case {
             name: format!("p{}_{index}", index / per_patient),
             patient: format!("p{}", index / per_patient),
-            image: "".into(),
+            images: vec![],
             labels: "".into(),
         };
         (0..patients * per_patient).map(case).collect()

@@ -12,6 +12,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
+use ldseg::bundle::MAX_CHANNELS;
 use ldseg::{Error, ErrorKind, Result};
 
 pub use denoiser::Denoiser;
@@ -182,8 +183,8 @@ impl NetworkConfig {
         if counts.contains(&0) || widths.iter().any(|widths| widths.contains(&0)) {
             return fail("channels, widths, blocks and group_size must be positive".into());
         }
-        if !matches!(self.channels, 1 | 3) {
-            return fail(format!("channels is {}, expected 1 or 3", self.channels));
+        if !(1..=MAX_CHANNELS).contains(&self.channels) {
+            return fail(format!("channels is {}, expected 1 to {MAX_CHANNELS}", self.channels));
         }
         if !(2..=256).contains(&self.classes) {
             return fail(format!("classes is {}, expected 2 to 256", self.classes));

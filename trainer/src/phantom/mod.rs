@@ -142,9 +142,9 @@ mod tests {
             for case in &cases {
                 let labels = read_labels(&case.labels).unwrap();
                 assert_eq!(labels.iter().copied().collect::<BTreeSet<u8>>(), values.iter().copied().collect());
-                assert_eq!(read_image(&case.image).unwrap().data.shape()[1..], *labels.shape());
+                assert_eq!(read_image(case.image()).unwrap().data.shape()[1..], *labels.shape());
             }
-            let name = cases[0].image.strip_prefix(more.path()).unwrap();
+            let name = cases[0].image().strip_prefix(more.path()).unwrap();
             let [a, b, c] = [&one, &more, &other].map(|dir| fs::read(dir.path().join(name)).unwrap());
             assert_eq!(a, b);
             assert_ne!(a, c);

@@ -1,24 +1,35 @@
 //! One input: its image or cine segmented, its outputs written.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use ldseg::frames::Frame;
 use ldseg::heartbeat::{FrameVentricle, heartbeat};
 use ldseg::image::{
-    Cine, Content, Geometry, Image, Labels, output_extension, overlay, read_study, write_cine, write_labels,
-    write_overlay, write_scalar,
+    Cine, Content, Geometry, Image, Labels, Study, output_extension, overlay, read_channels, read_study, write_cine,
+    write_labels, write_overlay, write_scalar,
 };
 use ldseg::measure::{Ventricle, ventricle};
 use ldseg::segmenter::Segmentation;
 use ldseg::{Error, ErrorKind, Result};
 use ndarray::{ArrayD, Axis, stack};
 
+use super::super::inputs::Job;
 use super::results::{ClassResult, Done, FrameDone, mean, write_json};
 use super::{OVERLAY, Plan, UNCERTAINTY, Worker};
 
 const SPACING_NEEDED: &str = "the file does not tell its pixel spacing, --pixel-spacing does";
+
+/// An image of several files has a channel in each.
+fn read(files: &[PathBuf]) -> Result<Study> {
+    if let [file] = files {
+        return read_study(file);
+    }
+    let image = read_channels(files)?;
+    let spacing_known = !matches!(image.geometry, Geometry::Picture);
+    Ok(Study::new(Content::Still(image), spacing_known))
+}
 
 impl Plan {
     /// The label map that is there already, with all else that was asked for, however the input's kind has it end.
@@ -40,12 +51,13 @@ impl Plan {
     pub(super) fn segment(
         &self,
         worker: &mut Worker,
-        input: &Path,
+        job: &Job,
         name: &str,
         inputs: &HashSet<PathBuf>,
     ) -> Result<Done> {
         let start = Instant::now();
-        let mut study = read_study(input)?;
+        let input = job.input.as_path();
+        let mut study = read(&job.files)?;
         if study.ultrasound && self.bundle.manifest().channels == 1 {
             study = study.into_grey();
         }

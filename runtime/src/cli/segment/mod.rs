@@ -116,11 +116,12 @@ impl Plan {
         options.keep_samples = measure.is_some() && options.samples > 1;
         let suffixes = [(args.overlay, OVERLAY), (args.uncertainty, UNCERTAINTY)];
         let suffixes: Vec<_> = suffixes.iter().filter(|(asked, _)| *asked).map(|(_, suffix)| *suffix).collect();
+        let jobs = jobs(&args.input, &suffixes, bundle.manifest().channels);
         Ok(Self {
             bundle,
             engine: args.engine.options(),
             frames: args.frames.options(options),
-            jobs: args.cohort.part_of(jobs(&args.input, &suffixes))?,
+            jobs: args.cohort.part_of(jobs)?,
             output: args.output,
             overlay: args.overlay,
             uncertainty: args.uncertainty,
@@ -146,7 +147,8 @@ impl Plan {
 
     /// Segments one file after the other; one that fails is reported and leaves the others alone.
     fn segment_all(&self, worker: &mut Worker) -> anyhow::Result<Vec<FileResult>> {
-        let inputs: HashSet<_> = self.jobs.iter().filter_map(|job| job.input.canonicalize().ok()).collect();
+        let files = self.jobs.iter().flat_map(|job| &job.files);
+        let inputs: HashSet<_> = files.filter_map(|file| file.canonicalize().ok()).collect();
         let bar = progress_bar(self.jobs.len());
         let mut files = Vec::with_capacity(self.jobs.len());
         for job in &self.jobs {
@@ -160,7 +162,7 @@ impl Plan {
                 continue;
             }
             let result = match &job.name {
-                Ok(name) => self.segment(worker, &job.input, name, &inputs).map_err(|e| e.to_string()),
+                Ok(name) => self.segment(worker, job, name, &inputs).map_err(|e| e.to_string()),
                 Err(error) => Err(error.to_string()),
             };
             let outcome = bar.suspend(|| self.tell(&job.input, result))?;
