@@ -62,7 +62,8 @@ pub fn bench(dir: &std::path::Path, options: &EngineOptions, runs: usize) -> Res
     let manifest = bundle.manifest();
     let defaults = SegmentOptions::defaults(manifest);
     // Speed doesn't depend on the values, but constant ones might be treated specially.
-    let random = |sample: u64, shape: &[usize]| normal_latent(NoiseKey { seed: 0, sample, frame: 0, step: 0 }, shape);
+    let random =
+        |sample: u64, shape: &[usize]| normal_latent(NoiseKey { seed: 0, sample, frame: 0, window: 0, step: 0 }, shape);
     let image = random(0, &[&[1, manifest.channels], manifest.input_size.as_slice()].concat());
     let noise = random(1, &[&[1], manifest.latent_shape.as_slice()].concat());
     let z_i = segmenter.encode_image(&image)?;

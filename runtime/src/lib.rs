@@ -26,6 +26,7 @@ pub mod robustness;
 pub mod segmenter;
 pub mod uncertainty;
 pub mod verify;
+pub mod windows;
 
 pub use error::{Error, ErrorKind, Result};
 

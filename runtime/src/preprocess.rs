@@ -2,10 +2,14 @@
 //!
 //! All grids are aligned by their outer edges: the centre of voxel i of n lies at (i + 0.5) / n of the axis.
 
+mod spacing;
+
 use std::borrow::Cow;
 
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, IxDyn};
 use serde::{Deserialize, Serialize};
+
+pub use spacing::SpacingPolicy;
 
 use crate::image::{Image, Labels};
 use crate::{Error, ErrorKind, Result, Tensor};
@@ -45,14 +49,6 @@ pub enum Resampling {
     Linear,
 }
 
-/// How the file's voxel spacing is honoured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SpacingPolicy {
-    /// The whole image is stretched to the input size; spacing plays no part.
-    Stretch,
-}
-
 /// The network's input: [`image_to_grid`], then [`normalise`].
 ///
 /// # Shapes
@@ -80,47 +76,77 @@ pub fn image_to_input(
 /// # Errors
 /// [`ErrorKind::ShapeMismatch`] where the image has another number of spatial axes or channels.
 pub fn image_to_grid(image: &Image, channels: usize, size: &[usize], resampling: Resampling) -> Result<Tensor> {
-    if image.spatial_axes() != size.len() {
-        let name = |axes| {
-            if axes == 2 { "2-D image".to_owned() } else { format!("{axes}-D volume") }
-        };
-        let message = format!("is a {}, the bundle expects {}s", name(image.spatial_axes()), name(size.len()));
-        return Err(Error::new(ErrorKind::ShapeMismatch, message));
-    }
+    check_axes(image, size.len())?;
     Ok(resample(image.with_channels(channels)?, size, resampling))
 }
 
-/// Normalises the intensities `[C, ...]` in place.
-pub fn normalise(image: &mut Tensor, normalisation: Normalisation) {
-    if !normalisation.per_channel() {
-        return normalise_together(image.view_mut(), normalisation);
+fn check_axes(image: &Image, axes: usize) -> Result<()> {
+    if image.spatial_axes() == axes {
+        return Ok(());
     }
-    for channel in image.axis_iter_mut(Axis(0)) {
-        normalise_together(channel, normalisation);
+    let name = |axes| {
+        if axes == 2 { "2-D image".to_owned() } else { format!("{axes}-D volume") }
+    };
+    let message = format!("is a {}, the bundle expects {}s", name(image.spatial_axes()), name(axes));
+    Err(Error::new(ErrorKind::ShapeMismatch, message))
+}
+
+/// Normalises the intensities `[C, ...]` in place: [`scales`], applied.
+pub fn normalise(image: &mut Tensor, normalisation: Normalisation) {
+    let scales = scales(image, normalisation);
+    image.axis_iter_mut(Axis(0)).zip(scales).for_each(|(channel, scale)| scale.apply(channel));
+}
+
+/// What normalising the image `[C, ...]` does to each of its channels.
+pub fn scales(image: &Tensor, normalisation: Normalisation) -> Vec<Scale> {
+    if normalisation.per_channel() {
+        return image.axis_iter(Axis(0)).map(|channel| Scale::of(channel, normalisation)).collect();
+    }
+    vec![Scale::of(image.view(), normalisation); image.shape()[0]]
+}
+
+/// (x - offset) / scale; with a scale of 0, of a constant image, everything becomes 0.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scale {
+    offset: f64,
+    scale: f64,
+}
+
+impl Scale {
+    /// Over all that it is given.
+    fn of(image: ArrayViewD<'_, f32>, normalisation: Normalisation) -> Self {
+        // f64: a difference of f32 extremes would overflow, and a sum over a volume would lose digits.
+        let (min, max) = extremes(image.view());
+        if max <= min {
+            return Self { offset: 0.0, scale: 0.0 };
+        }
+        match normalisation {
+            Normalisation::MinMax | Normalisation::MinMaxPerChannel => Self { offset: min, scale: max - min },
+            Normalisation::ZScore | Normalisation::ZScorePerChannel => {
+                let count = image.len() as f64;
+                let mean = image.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
+                let variance = image.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / count;
+                Self { offset: mean, scale: variance.sqrt() }
+            }
+        }
+    }
+
+    /// Applies it in place.
+    pub fn apply(self, mut channel: ArrayViewMutD<'_, f32>) {
+        if self.scale == 0.0 {
+            return channel.fill(0.0);
+        }
+        channel.mapv_inplace(|v| ((f64::from(v) - self.offset) / self.scale) as f32);
     }
 }
 
-/// Over all that it is given.
-fn normalise_together(mut image: ArrayViewMutD<'_, f32>, normalisation: Normalisation) {
-    // f64: a difference of f32 extremes would overflow, and a sum over a volume would lose digits.
-    let (offset, scale) = match normalisation {
-        Normalisation::MinMax | Normalisation::MinMaxPerChannel => {
-            let (min, max) = extremes(image.view());
-            (min, max - min)
-        }
-        Normalisation::ZScore | Normalisation::ZScorePerChannel => {
-            let count = image.len() as f64;
-            let mean = image.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
-            let variance = image.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / count;
-            (mean, variance.sqrt())
-        }
-    };
-    let (min, max) = extremes(image.view());
-    if max > min {
-        image.mapv_inplace(|v| ((f64::from(v) - offset) / scale) as f32);
-    } else {
-        image.fill(0.0);
+/// The least intensity of each channel, or of all of them where they are normalised together: what lies around an image
+/// that is smaller than the network's input.
+pub fn least(image: &Tensor, normalisation: Normalisation) -> Vec<f32> {
+    if normalisation.per_channel() {
+        return image.axis_iter(Axis(0)).map(|channel| extremes(channel).0 as f32).collect();
     }
+    vec![extremes(image.view()).0 as f32; image.shape()[0]]
 }
 
 fn extremes(image: ArrayViewD<'_, f32>) -> (f64, f64) {

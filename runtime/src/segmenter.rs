@@ -8,12 +8,16 @@ use std::{
 use ndarray::{Axis, Zip, concatenate};
 
 use crate::bundle::{Bundle, DENOISER, IMAGE_ENCODER, LABEL_DECODER, Manifest};
-use crate::diffusion::{NoiseKey, SampleRequest, Sampler, Schedule, add_noise, normal_latent, sample};
+use crate::diffusion::{NoiseKey, SampleRequest, Sampler, Schedule, sample};
 use crate::engine::{EngineOptions, Network};
 use crate::image::{Image, Labels};
 use crate::preprocess::{image_to_input, probabilities_to_grid};
 use crate::uncertainty::entropy;
 use crate::{Error, ErrorKind, Result, Tensor};
+
+mod windowed;
+
+use windowed::Blended;
 
 /// Samples that pass the denoiser as one batch; more are run in groups.
 const MAX_BATCH: usize = 16;
@@ -40,7 +44,7 @@ pub struct SegmentOptions {
 /// A latent to start from in place of pure noise, such as that of the frame before.
 #[derive(Debug, Clone, Copy)]
 pub struct WarmStart<'a> {
-    /// Clean latents `[samples, C, ...]`, as in [`Segmentation::latents`].
+    /// Clean latents `[samples, C, ...]`, or one window's samples after the other's, as in [`Segmentation::latents`].
     pub latents: &'a Tensor,
     /// The timestep up to which they are noised anew, and from which they are refined: `steps` to T-1.
     pub timestep: usize,
@@ -57,7 +61,8 @@ pub struct Segmentation {
     pub uncertainty: Tensor,
     /// Each sample's own label map, where it was asked for.
     pub samples: Vec<Labels>,
-    /// `[samples, C, ...]`: the refined latents that were decoded.
+    /// `[samples, C, ...]`: the refined latents that were decoded; of an image in several windows one window's samples
+    /// after the other's.
     pub latents: Tensor,
     /// Denoiser calls.
     pub steps: usize,
@@ -70,7 +75,7 @@ pub struct Segmentation {
 pub struct Timings {
     /// Normalising and resampling the image.
     pub preprocess: Duration,
-    /// The image encoder.
+    /// The image encoder, all windows.
     pub image_encoder: Duration,
     /// The sampler loop, all denoiser calls.
     pub denoiser: Duration,
@@ -179,52 +184,16 @@ impl Segmenter {
         options.check(self.manifest.timesteps)?;
         let mut timings = Timings::default();
         let input = timed(&mut timings.preprocess, || self.input(image))?;
-        let (z_t, first) = self.start(options, warm_start)?;
-        let z = self.refine(&input, z_t, first, options, &mut |_, _| {}, &mut timings)?;
-        let grid = &image.data.shape()[1..];
-        let resampling = self.manifest.resampling;
-        let mut samples = Vec::new();
-        let mut sum: Option<Tensor> = None;
-        self.decode_in_groups(&z, &mut timings, &mut |probabilities| {
-            if options.keep_samples {
-                let own = probabilities.axis_iter(Axis(0));
-                samples.extend(own.map(|own| argmax(&probabilities_to_grid(&own.to_owned(), grid, resampling))));
-            }
-            let group = probabilities.sum_axis(Axis(0));
-            sum = Some(match sum.take() {
-                Some(sum) => sum + group,
-                None => group,
-            });
-        })?;
-        let mean = sum.ok_or_else(no_samples)? / options.samples as f32;
+        let Blended { mean, samples, latents } = self.segment_windows(&input, options, warm_start, &mut timings)?;
 
         let start = Instant::now();
-        let probabilities = probabilities_to_grid(&mean, grid, resampling);
+        let to_grid = |own: &Tensor| probabilities_to_grid(own, &image.data.shape()[1..], self.manifest.resampling);
+        let samples = samples.iter().map(|own| argmax(&to_grid(own))).collect();
+        let probabilities = to_grid(&mean);
         let labels = argmax(&probabilities);
         let uncertainty = entropy(&probabilities);
         timings.postprocess = start.elapsed();
-        Ok(Segmentation { labels, probabilities, uncertainty, samples, latents: z, steps: options.steps, timings })
-    }
-
-    /// The noisy latents `[samples, C, ...]` to refine, and their timestep.
-    fn start(&self, options: &SegmentOptions, warm_start: Option<WarmStart<'_>>) -> Result<(Tensor, usize)> {
-        let shape = &self.manifest.latent_shape;
-        let noise: Vec<_> = noise_keys(options).map(|key| normal_latent(key, shape).insert_axis(Axis(0))).collect();
-        let noise = join(&noise)?;
-        let last = self.manifest.timesteps - 1;
-        let Some(WarmStart { latents, timestep }) = warm_start else {
-            return Ok((noise, last));
-        };
-        if latents.shape() != noise.shape() {
-            let message =
-                format!("a warm start from latents of shape {:?}, expected {:?}", latents.shape(), noise.shape());
-            return Err(Error::new(ErrorKind::ShapeMismatch, message));
-        }
-        if !(options.steps..=last).contains(&timestep) {
-            let message = format!("a warm start at timestep {timestep}, expected {} to {last}", options.steps);
-            return Err(Error::new(ErrorKind::Setting, message));
-        }
-        Ok((add_noise(latents, &noise, self.schedule.alpha_bar(timestep)), timestep))
+        Ok(Segmentation { labels, probabilities, uncertainty, samples, latents, steps: options.steps, timings })
     }
 
     /// Runs the whole loop on a network input `[1, C, ...]` and injected starting noise `[N, latent...]`, and returns
@@ -245,7 +214,8 @@ impl Segmenter {
         options.check(self.manifest.timesteps)?;
         let mut timings = Timings::default();
         let last = self.manifest.timesteps - 1;
-        let z = self.refine(input, noise, last, &options, observe, &mut timings)?;
+        let keys: Vec<_> = noise_keys(&options).collect();
+        let z = self.refine(input, noise, last, &keys, &options, observe, &mut timings)?;
         let mut groups = Vec::new();
         self.decode_in_groups(&z, &mut timings, &mut |probabilities| groups.push(probabilities))?;
         join(&groups)
@@ -275,32 +245,28 @@ impl Segmenter {
         only(self.label_decoder.run(&[z])?)
     }
 
-    /// The image as the network takes it, `[1, C, ...]`.
+    /// The image as the network takes it, whole or in windows: `[C, ...]`.
     fn input(&self, image: &Image) -> Result<Tensor> {
         let manifest = &self.manifest;
-        let input = image_to_input(
-            image,
-            manifest.channels,
-            &manifest.input_size,
-            manifest.normalisation,
-            manifest.resampling,
-        )?;
-        Ok(input.insert_axis(Axis(0)))
+        let grid = manifest.spacing.grid(image, &manifest.input_size)?;
+        image_to_input(image, manifest.channels, &grid, manifest.normalisation, manifest.resampling)
     }
 
-    /// Encodes the image once and refines the latents from timestep `first` on, a group of samples at a time.
+    /// Encodes the image once and refines the latents from timestep `first` on, a group of samples at a time. `keys` has
+    /// one key a sample, for noise that the sampler adds.
+    #[expect(clippy::too_many_arguments, reason = "each is something else, and none goes without the others")]
     fn refine(
         &mut self,
         input: &Tensor,
         z_t: Tensor,
         first: usize,
+        keys: &[NoiseKey],
         options: &SegmentOptions,
         observe: &mut Observer,
         timings: &mut Timings,
     ) -> Result<Tensor> {
         let z_i = timed(&mut timings.image_encoder, || self.encode_image(input))?;
         let start = Instant::now();
-        let keys: Vec<_> = noise_keys(options).collect();
         let mut groups = Vec::new();
         for (keys, z_t) in keys.chunks(MAX_BATCH).zip(z_t.axis_chunks_iter(Axis(0), MAX_BATCH)) {
             let z_i = concatenate(Axis(0), &vec![z_i.view(); keys.len()]).map_err(shapes)?;
@@ -317,7 +283,7 @@ impl Segmenter {
             let mut denoise = |z_t: &Tensor, t: usize| predict(denoiser, z_t, &z_i, t);
             groups.push(sample(&request, z_t.to_owned(), &mut denoise, observe)?);
         }
-        timings.denoiser = start.elapsed();
+        timings.denoiser += start.elapsed();
         join(&groups)
     }
 
@@ -335,7 +301,7 @@ impl Segmenter {
 /// One key a sample. The starting noise has step 0; the sampler counts on from there.
 fn noise_keys(options: &SegmentOptions) -> impl Iterator<Item = NoiseKey> {
     let (seed, frame) = (options.seed, options.frame);
-    (0..options.samples as u64).map(move |sample| NoiseKey { seed, sample, frame, step: 0 })
+    (0..options.samples as u64).map(move |sample| NoiseKey { seed, sample, frame, window: 0, step: 0 })
 }
 
 /// One denoiser call; its input `t` `[N]` holds the raw timestep for each sample.

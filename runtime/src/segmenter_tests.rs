@@ -6,7 +6,9 @@ use ndarray::{ArrayD, s};
 
 use super::*;
 use crate::bundle::test_support::manifest;
+use crate::diffusion::{add_noise, normal_latent};
 use crate::image::Geometry;
+use crate::preprocess::SpacingPolicy;
 
 /// A network that is a function, and the shapes of the first input of every call.
 struct Fake {
@@ -82,7 +84,7 @@ fn samples_are_averaged_and_do_not_depend_on_the_batch() {
     for sampler in [Sampler::Ddim, Sampler::Ddpm] {
         // More than one group of samples.
         let options = SegmentOptions { samples: 18, seed: 5, sampler, ..SegmentOptions::defaults(&manifest()) };
-        let input = segmenter.input(&image()).unwrap();
+        let input = segmenter.input(&image()).unwrap().insert_axis(Axis(0));
         let noise: Vec<_> =
             noise_keys(&options).map(|key| normal_latent(key, &[1, 2, 3]).insert_axis(Axis(0))).collect();
         let mut steps = Vec::new();
@@ -122,7 +124,7 @@ fn a_warm_start_refines_the_given_latents_noised_anew() {
 
     let noise: Vec<_> = noise_keys(&next).map(|key| normal_latent(key, &[1, 2, 3]).insert_axis(Axis(0))).collect();
     let z_t = add_noise(&cold.latents, &join(&noise).unwrap(), segmenter.schedule.alpha_bar(400));
-    let z_i = encode(&[&segmenter.input(&image()).unwrap()]);
+    let z_i = encode(&[&segmenter.input(&image()).unwrap().insert_axis(Axis(0))]);
     let expected = z_t * 0.1 + &(z_i * 6.0 - 3.0);
     assert!((expected - &found.latents).iter().all(|d| d.abs() < 1e-6));
 
@@ -130,6 +132,70 @@ fn a_warm_start_refines_the_given_latents_noised_anew() {
     assert_eq!(segmenter.segment_from(&image(), &next, Some(wrong)).unwrap_err().kind(), ErrorKind::Setting);
     let one = SegmentOptions { samples: 1, ..next };
     assert_eq!(segmenter.segment_from(&image(), &one, Some(warm)).unwrap_err().kind(), ErrorKind::ShapeMismatch);
+}
+
+/// The same networks for images resampled to pixels of 1 mm, in windows of 4 x 6.
+fn windowed() -> (Segmenter, [Calls; 3]) {
+    let (mut segmenter, calls) = segmenter();
+    segmenter.manifest.spacing = SpacingPolicy::Resample(vec![1.0, 1.0]);
+    (segmenter, calls)
+}
+
+#[test]
+fn one_window_answers_as_a_stretched_image_does() {
+    let ((mut whole, _), (mut windows, _)) = (segmenter(), windowed());
+    // 8 x 12 pixels of 0.5 mm are one window.
+    let image = Image { spacing: vec![0.5, 0.5], ..image() };
+    for sampler in Sampler::ALL {
+        let steps = if sampler == Sampler::Direct { 1 } else { 3 };
+        let options = SegmentOptions { samples: 3, seed: 2, sampler, steps, ..SegmentOptions::defaults(&manifest()) };
+        let [a, b] = [&mut whole, &mut windows].map(|segmenter| segmenter.segment(&image, &options).unwrap());
+        assert_eq!((a.labels, a.probabilities, a.uncertainty), (b.labels, b.probabilities, b.uncertainty), "{sampler}");
+    }
+}
+
+#[test]
+fn a_larger_image_is_segmented_in_windows_with_noise_of_their_own() {
+    let (mut segmenter, calls) = windowed();
+    let options = SegmentOptions { samples: 2, ..SegmentOptions::defaults(&manifest()) };
+    let result = segmenter.segment(&image(), &options).unwrap();
+    assert_eq!(result.probabilities.shape(), [3, 8, 12]);
+    assert!(result.probabilities.sum_axis(Axis(0)).iter().all(|sum| (sum - 1.0).abs() < 1e-5));
+    let encoded = calls[0].lock().unwrap().len();
+    assert_eq!(encoded, 9, "3 x 3 windows of 4 x 6 over 8 x 12");
+    assert_eq!(calls[1].lock().unwrap().len(), 9 * options.steps);
+    assert_eq!(result.probabilities, segmenter.segment(&image(), &options).unwrap().probabilities);
+
+    // Each window goes on from latents of its own.
+    assert_eq!(result.latents.shape(), [18, 1, 2, 3]);
+    let warm = WarmStart { latents: &result.latents, timestep: 400 };
+    assert_eq!(segmenter.segment_from(&image(), &options, Some(warm)).unwrap().latents.shape(), [18, 1, 2, 3]);
+    let one = result.latents.slice(s![..2, .., .., ..]).to_owned().into_dyn();
+    let warm = WarmStart { latents: &one, timestep: 400 };
+    let error = segmenter.segment_from(&image(), &options, Some(warm)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ShapeMismatch);
+    // The samples' own maps are blended too, and leave the average alone.
+    let kept = segmenter.segment(&image(), &SegmentOptions { keep_samples: true, ..options.clone() }).unwrap();
+    assert_eq!(kept.probabilities, result.probabilities);
+    assert_eq!(kept.samples.iter().map(|own| own.shape()).collect::<Vec<_>>(), [[8, 12]; 2]);
+
+    // On an image that is the same everywhere only noise tells windows apart.
+    let flat = Image { data: ArrayD::zeros(vec![1, 8, 12]), ..image() };
+    let answer = segmenter.segment(&flat, &options).unwrap().probabilities;
+    assert_ne!(answer[[1, 0, 0]], answer[[1, 0, 11]]);
+    assert_ne!(answer[[1, 0, 0]], answer[[1, 7, 0]]);
+}
+
+#[test]
+fn a_smaller_image_is_surrounded_by_its_least_intensity() {
+    let (mut segmenter, _) = windowed();
+    let data = ArrayD::from_shape_fn(vec![1, 2, 6], |i| i[2] as f32);
+    let small = Image { data, ..image() };
+    let padded = ArrayD::from_shape_fn(vec![1, 4, 6], |i| if (1..3).contains(&i[1]) { i[2] as f32 } else { 0.0 });
+    let padded = Image { data: padded, ..image() };
+    let options = SegmentOptions::defaults(&manifest());
+    let [small, padded] = [small, padded].map(|image| segmenter.segment(&image, &options).unwrap().probabilities);
+    assert_eq!(small, padded.slice(s![.., 1..3, ..]).into_dyn());
 }
 
 #[test]
@@ -141,6 +207,10 @@ fn what_the_model_cannot_take_is_refused() {
     assert_eq!(error.kind(), ErrorKind::ShapeMismatch);
     assert!(error.to_string().contains("is a 3-D volume, the bundle expects 2-D images"), "{error}");
 
+    for shape in [&[1, 8][..], &[2, 4, 6], &[1, 0, 6], &[1, 4, 6, 2]] {
+        let error = segmenter.segment_grid(&ArrayD::zeros(shape), &defaults).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ShapeMismatch, "{shape:?}");
+    }
     for wrong in [
         SegmentOptions { steps: 0, ..defaults.clone() },
         SegmentOptions { steps: 1000, ..defaults.clone() },

@@ -125,7 +125,7 @@ impl ModuleMapper for Redraw {
 
     fn map_float<const D: usize>(&mut self, param: Param<BurnTensor<D>>) -> Param<BurnTensor<D>> {
         let shape = param.dims();
-        let normal = normal_latent(NoiseKey { seed: 17, sample: self.drawn, frame: 0, step: 0 }, &shape);
+        let normal = normal_latent(NoiseKey { seed: 17, sample: self.drawn, frame: 0, window: 0, step: 0 }, &shape);
         self.drawn += 1;
         let values = match self.path.last().map(String::as_str) {
             Some("running_var") => normal.mapv(|x| (0.4 * x).exp()),
@@ -286,7 +286,8 @@ fn loop_rows<const D: usize>(
 /// A random input of the kind that its name promises; timesteps differ from sample to sample.
 fn input(spec: &TensorSpec, manifest: &Manifest, batch: usize) -> Tensor {
     let shape = [&[batch], &spec.shape[1..]].concat();
-    let normal = normal_latent(NoiseKey { seed: 5, sample: 0, frame: 0, step: spec.name.len() as u64 }, &shape);
+    let normal =
+        normal_latent(NoiseKey { seed: 5, sample: 0, frame: 0, window: 0, step: spec.name.len() as u64 }, &shape);
     match spec.name.as_str() {
         "image" => normal.mapv(|x| (0.5 + 0.2 * x).clamp(0.0, 1.0)),
         "labels" => normal.mapv(|x| (2.0 * x.abs()).floor() % manifest.classes.len() as f32),

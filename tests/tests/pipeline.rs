@@ -47,6 +47,23 @@ fn volumes_go_from_phantom_to_segmentation() {
 }
 
 #[test]
+fn volumes_larger_than_the_networks_input_go_from_patches_to_windows() {
+    // 56 x 40 x 48 voxels become 53 x 40 x 41: 3 x 4 x 2 windows.
+    let patches = ["network.input_size=[32, 16, 32]", "preprocessing.spacing={resample: [2.0, 2.4, 2.0]}"];
+    let settings = [&TINY[..], &patches, &["network.stem=2"]].concat();
+    let pipeline = Pipeline { phantom: "knee", recipe: "knee", settings, classes: 3, extension: "nii.gz" };
+    pipeline.check(check_volume);
+}
+
+#[test]
+fn pictures_larger_than_the_networks_input_go_from_patches_to_windows() {
+    let patches = ["network.input_size=[64, 64]", "preprocessing.spacing={resample: [2.0, 2.0]}"];
+    let settings = [&TINY[..], &patches, &["training.repeats=8"]].concat();
+    let pipeline = Pipeline { phantom: "echo", recipe: "echo", settings, classes: 4, extension: "png" };
+    pipeline.check(check_picture);
+}
+
+#[test]
 fn the_published_layers_go_from_phantom_to_segmentation() {
     // Noise of random strength is all that this denoiser sees: fewer or smaller steps leave the fall to chance.
     let enough = ["training.repeats=16", "training.learning_rate=4.0e-3"];

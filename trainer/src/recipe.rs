@@ -117,14 +117,15 @@ pub struct NetworkRecipe {
 }
 
 /// From file to network input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Preprocessing {
     /// Intensity normalisation, per image.
     pub normalisation: Normalisation,
     /// Resampling onto the network's grid.
     pub resampling: Resampling,
-    /// How voxel spacing is honoured.
+    /// How voxel spacing is honoured: `stretch`, or `{resample: [z, y, x]}` in mm, with which the network learns from
+    /// random patches of its input size and segments in windows.
     pub spacing: SpacingPolicy,
 }
 
@@ -194,6 +195,9 @@ pub struct Training {
     pub repeats: usize,
     /// Samples per step.
     pub batch_size: usize,
+    /// Where the network learns from patches, the part of them that are centred on a voxel of the foreground, its class
+    /// drawn evenly of those that the case holds. The others lie anywhere.
+    pub foreground_patches: f64,
     /// Adam or AdamW.
     pub optimiser: Optimiser,
     /// Greatest learning rate, reached after the warm-up; it then falls along a cosine to a hundredth.
@@ -220,6 +224,7 @@ impl Default for Training {
             epochs: 30,
             repeats: 1,
             batch_size: 8,
+            foreground_patches: 1.0 / 3.0,
             optimiser: Optimiser::AdamW,
             learning_rate: 1e-3,
             warmup_steps: 200,
@@ -311,7 +316,9 @@ impl Recipe {
         Spec {
             channels: self.network.channels,
             size: self.network.input_size.clone(),
+            spacing: self.preprocessing.spacing.clone(),
             resampling: self.preprocessing.resampling,
+            normalisation: self.preprocessing.normalisation,
             class_values: self.classes.iter().map(|class| class.values.clone()).collect(),
         }
     }
@@ -328,7 +335,13 @@ impl Recipe {
         let fail = |message: String| Err(Error::new(ErrorKind::Setting, message));
         self.network().validate()?;
         self.augmentation.validate(self.network.input_size.len())?;
+        if let Some(problem) = self.preprocessing.spacing.problem(self.network.input_size.len()) {
+            return fail(format!("preprocessing: {problem}"));
+        }
         let t = &self.training;
+        if !(0.0..=1.0).contains(&t.foreground_patches) {
+            return fail(format!("training.foreground_patches is {}, expected 0 to 1", t.foreground_patches));
+        }
         for (key, value) in [
             ("epochs", t.epochs),
             ("repeats", t.repeats),

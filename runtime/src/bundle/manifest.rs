@@ -35,7 +35,7 @@ pub struct Manifest {
     pub channels: usize,
     /// Intensity normalisation, per image.
     pub normalisation: Normalisation,
-    /// Resampling from the file's grid to `input_size` and back.
+    /// Resampling from the file's grid to the network's (`input_size`, or as `spacing` says) and back.
     pub resampling: Resampling,
     /// Classes in index order; index 0 is background.
     pub classes: Vec<Class>,
@@ -169,6 +169,9 @@ impl Manifest {
                 self.latent_shape,
                 self.spatial_axes + 1
             ));
+        }
+        if let Some(problem) = self.spacing.problem(self.spatial_axes) {
+            return fail(problem);
         }
         if !(1..=MAX_CHANNELS).contains(&self.channels) {
             return fail(format!("channels is {}, expected 1 to {MAX_CHANNELS}", self.channels));

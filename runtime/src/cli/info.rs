@@ -7,6 +7,7 @@ use std::{
 
 use ldseg::bundle::{Bundle, Manifest};
 use ldseg::image::{Cine, Content, Image, read_study};
+use ldseg::preprocess::SpacingPolicy;
 use ldseg::{Error, ErrorKind};
 use serde::Serialize;
 
@@ -110,6 +111,11 @@ fn describe_bundle(manifest: &Manifest) -> Result<String, std::fmt::Error> {
     let size: u64 = manifest.files.values().map(|file| file.size).sum();
     writeln!(text, "name        {}", manifest.name)?;
     writeln!(text, "input       {}, {} channels", by(&manifest.input_size), manifest.channels)?;
+    let spacing = match &manifest.spacing {
+        SpacingPolicy::Stretch => "plays no part: images are stretched to the input".to_owned(),
+        SpacingPolicy::Resample(spacing) => format!("{} mm, in windows of the input's size", by(spacing)),
+    };
+    writeln!(text, "spacing     {spacing}")?;
     writeln!(text, "latent      {}", by(&manifest.latent_shape))?;
     writeln!(text, "classes     {}", classes.join(", "))?;
     writeln!(

@@ -1,4 +1,4 @@
-//! Seeded Gaussian noise that depends on seed, sample, frame and step alone.
+//! Seeded Gaussian noise that depends on seed, sample, frame, window and step alone.
 
 use ndarray::IxDyn;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -15,12 +15,14 @@ pub struct NoiseKey {
     pub sample: u64,
     /// Index of the frame of a cine; 0 for a still.
     pub frame: u64,
+    /// Index of the window of an image that is segmented in several; 0 where there is one.
+    pub window: u64,
     /// 0 for the starting latent, k for the noise that DDPM adds after its k-th step.
     pub step: u64,
 }
 
 impl NoiseKey {
-    /// All four numbers, little endian, as ChaCha's 256-bit key.
+    /// All numbers but the window, little endian, as ChaCha's 256-bit key; the window is ChaCha's stream.
     fn chacha_key(self) -> [u8; 32] {
         let mut key = [0; 32];
         let words = [self.seed, self.sample, self.frame, self.step];
@@ -34,6 +36,7 @@ impl NoiseKey {
 /// A standard normal latent `[C, ...]`, drawn in C order from ChaCha8 keyed by `key`.
 pub fn normal_latent(key: NoiseKey, shape: &[usize]) -> Tensor {
     let mut rng = ChaCha8Rng::from_seed(key.chacha_key());
+    rng.set_stream(key.window);
     Tensor::from_shape_simple_fn(IxDyn(shape), || StandardNormal.sample(&mut rng))
 }
 
@@ -41,7 +44,7 @@ pub fn normal_latent(key: NoiseKey, shape: &[usize]) -> Tensor {
 mod tests {
     use super::*;
 
-    const KEY: NoiseKey = NoiseKey { seed: 1, sample: 2, frame: 3, step: 4 };
+    const KEY: NoiseKey = NoiseKey { seed: 1, sample: 2, frame: 3, window: 0, step: 4 };
 
     #[test]
     fn noise_is_standard_normal() {
@@ -62,6 +65,7 @@ mod tests {
             NoiseKey { seed: 9, ..KEY },
             NoiseKey { sample: 9, ..KEY },
             NoiseKey { frame: 9, ..KEY },
+            NoiseKey { window: 9, ..KEY },
             NoiseKey { step: 9, ..KEY },
         ] {
             assert_ne!(z, normal_latent(other, &[8]));

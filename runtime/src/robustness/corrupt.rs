@@ -69,7 +69,7 @@ pub fn corrupt(image: &Image, name: &str, corruption: Corruption, strength: f64,
     }
     let x = &mut corrupted.data;
     let s = strength as f32;
-    let key = NoiseKey { seed, sample: name_key(name), frame: corruption as u64, step: 0 };
+    let key = NoiseKey { seed, sample: name_key(name), frame: corruption as u64, window: 0, step: 0 };
     match corruption {
         Corruption::Gaussian => x.zip_mut_with(&normal_latent(key, image.data.shape()), |x, n| *x += s * n),
         Corruption::Speckle => {

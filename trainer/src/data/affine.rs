@@ -1,11 +1,15 @@
-//! An affine map of the network's grid onto itself, applied to an image and its labels in one pass.
+//! An affine map of the network's grid onto itself, or into a larger image, applied to an image and its labels in one pass.
 
-/// Where each output voxel comes from: c + M (o - c - shift), c the centre of the grid, all in voxels.
+/// Where each output voxel comes from: start + c + M (o - c - shift), c the centre of the grid, all in voxels; the grid
+/// begins at `start` in the image that is read.
 ///
 /// A 2-D grid is a volume of one slice, so that 2-D and 3-D are one code path.
 #[derive(Debug, Clone)]
 pub(super) struct Affine {
     size: [usize; 3],
+    /// Size of the image that is read, and where the grid begins in it.
+    from: [usize; 3],
+    start: [f32; 3],
     axes: usize,
     matrix: [[f32; 3]; 3],
     shift: [f32; 3],
@@ -23,7 +27,16 @@ impl Affine {
         let mut padded = [1; 3];
         padded[3 - size.len()..].copy_from_slice(size);
         let matrix = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
-        Self { size: padded, axes: size.len(), matrix, shift: [0.0; 3] }
+        Self { size: padded, from: padded, start: [0.0; 3], axes: size.len(), matrix, shift: [0.0; 3] }
+    }
+
+    /// The same map, of the part of an image of size `from` that begins at `start`.
+    pub(super) fn of_part(mut self, from: &[usize], start: &[isize]) -> Self {
+        for axis in 0..self.axes {
+            self.from[3 - self.axes + axis] = from[axis];
+            self.start[3 - self.axes + axis] = start[axis] as f32;
+        }
+        self
     }
 
     /// Mirrors the input along a spatial axis.
@@ -64,7 +77,7 @@ impl Affine {
     /// Maps `image` (any number of channels) linearly and `labels` by nearest neighbour; outside is 0. All in C order.
     pub(super) fn apply(&self, image: &[f32], labels: &[u8], to_image: &mut [f32], to_labels: &mut [u8]) {
         let [depth, height, width] = self.size;
-        let voxels = depth * height * width;
+        let (read, voxels) = (self.from.iter().product(), depth * height * width);
         let step: [f32; 3] = std::array::from_fn(|axis| self.matrix[axis][2]);
         let mut places = Vec::with_capacity(width);
         for row in 0..depth * height {
@@ -76,7 +89,7 @@ impl Affine {
             for (to, place) in to_labels[row.clone()].iter_mut().zip(&places) {
                 *to = self.nearest(place).map_or(0, |index| labels[index]);
             }
-            for (from, to) in image.chunks_exact(voxels).zip(to_image.chunks_exact_mut(voxels)) {
+            for (from, to) in image.chunks_exact(read).zip(to_image.chunks_exact_mut(voxels)) {
                 for (to, place) in to[row.clone()].iter_mut().zip(&places) {
                     *to = match self.inner(place) {
                         Some(index) => self.blend(from, index, place),
@@ -92,7 +105,9 @@ impl Affine {
         let centre = self.size.map(|size| (size as f32 - 1.0) / 2.0);
         let output = [z as f32, y as f32, 0.0];
         std::array::from_fn(|i| {
-            centre[i] + (0..3).map(|j| self.matrix[i][j] * (output[j] - centre[j] - self.shift[j])).sum::<f32>()
+            self.start[i]
+                + centre[i]
+                + (0..3).map(|j| self.matrix[i][j] * (output[j] - centre[j] - self.shift[j])).sum::<f32>()
         })
     }
 
@@ -100,7 +115,7 @@ impl Affine {
     fn index(&self, at: [i32; 3]) -> Option<usize> {
         // Negative numbers become huge ones.
         let [z, y, x] = at.map(|at| at as u32 as usize);
-        let [depth, height, width] = self.size;
+        let [depth, height, width] = self.from;
         (z < depth && y < height && x < width).then(|| (z * height + y) * width + x)
     }
 
@@ -111,7 +126,7 @@ impl Affine {
 
     /// Whether some neighbour of the place is inside.
     fn touches(&self, place: &Place) -> bool {
-        place.low.iter().zip(self.size).all(|(low, size)| *low >= -1 && *low < size as i32)
+        place.low.iter().zip(self.from).all(|(low, size)| *low >= -1 && *low < size as i32)
     }
 
     /// The index of the lower neighbour of a place all of whose neighbours are inside. Along the only slice of a 2-D grid
@@ -119,14 +134,14 @@ impl Affine {
     fn inner(&self, place: &Place) -> Option<usize> {
         let inside = |axis: usize| {
             let low = place.low[axis];
-            low >= 0 && low + i32::from(self.size[axis] > 1) < self.size[axis] as i32
+            low >= 0 && low + i32::from(self.from[axis] > 1) < self.from[axis] as i32
         };
         if inside(0) && inside(1) && inside(2) { self.index(place.low) } else { None }
     }
 
     /// Linear interpolation upwards from the voxel at `index`.
     fn blend(&self, from: &[f32], index: usize, place: &Place) -> f32 {
-        let [depth, height, width] = self.size;
+        let [depth, height, width] = self.from;
         let [z, y, x] = place.beyond;
         let next = |size: usize, stride: usize| if size > 1 { stride } else { 0 };
         let (slice, row, column) = (next(depth, height * width), next(height, width), next(width, 1));
@@ -204,6 +219,27 @@ mod tests {
             assert_eq!(moved_labels, [6, 3, 0, 7, 4, 1, 8, 5, 2]);
             assert!(moved_image.iter().zip(&moved_labels).all(|(x, label)| (x - f32::from(*label)).abs() < 1e-4));
         }
+    }
+
+    #[test]
+    fn a_part_reads_its_surroundings() {
+        let image: Vec<f32> = (0..36).map(|value| value as f32).collect();
+        let labels: Vec<u8> = (0..36).collect();
+        let part = |affine: &Affine| {
+            let (mut to_image, mut to_labels) = ([9.0; 9], [9; 9]);
+            affine.apply(&image, &labels, &mut to_image, &mut to_labels);
+            (to_image, to_labels)
+        };
+        let affine = Affine::identity(&[3, 3]).of_part(&[6, 6], &[2, 1]);
+        assert_eq!(
+            part(&affine),
+            ([13.0, 14.0, 15.0, 19.0, 20.0, 21.0, 25.0, 26.0, 27.0], [13, 14, 15, 19, 20, 21, 25, 26, 27])
+        );
+        let mut affine = affine;
+        affine.magnify(0.5);
+        assert_eq!(part(&affine).0, [6.0, 8.0, 10.0, 18.0, 20.0, 22.0, 30.0, 32.0, 34.0]);
+        let outside = Affine::identity(&[3, 3]).of_part(&[6, 6], &[-1, 4]);
+        assert_eq!(part(&outside).1, [0, 0, 0, 4, 5, 0, 10, 11, 0]);
     }
 
     #[test]

@@ -146,12 +146,12 @@ pub fn augment(sample: &Sample, settings: &Augmentation, normalisation: Normalis
     // On [0, 1], so that settings mean the same for every image.
     normalise(&mut image, normalisation.to_unit());
     let (mut image, labels) = match draw_affine(settings, &sample.image.shape()[1..], rng) {
-        Some(affine) => apply_affine(&affine, &image, &sample.labels),
+        Some(affine) => apply_affine(&affine, sample.labels.shape(), &image, &sample.labels),
         None => (image, sample.labels.clone()),
     };
     change_intensities(&mut image, settings, rng);
     normalise(&mut image, normalisation);
-    Sample { image, labels }
+    Sample { image, labels, patches: None }
 }
 
 fn happens(probability: f64, rng: &mut ChaCha8Rng) -> bool {
@@ -163,7 +163,7 @@ fn draw([low, high]: [f64; 2], rng: &mut ChaCha8Rng) -> f64 {
 }
 
 /// Draws flips, rotation, scale and shift; `None` where nothing moves.
-fn draw_affine(settings: &Augmentation, size: &[usize], rng: &mut ChaCha8Rng) -> Option<Affine> {
+pub(super) fn draw_affine(settings: &Augmentation, size: &[usize], rng: &mut ChaCha8Rng) -> Option<Affine> {
     let mut affine = Affine::identity(size);
     let mut moves = false;
     for axis in 0..size.len() {
@@ -185,9 +185,10 @@ fn draw_affine(settings: &Augmentation, size: &[usize], rng: &mut ChaCha8Rng) ->
     moves.then_some(affine)
 }
 
-fn apply_affine(affine: &Affine, image: &Tensor, labels: &Labels) -> (Tensor, Labels) {
-    let mut moved_image = Tensor::zeros(image.raw_dim());
-    let mut moved_labels = Labels::zeros(labels.raw_dim());
+/// Image and labels of `size` that the map makes of those given.
+pub(super) fn apply_affine(affine: &Affine, size: &[usize], image: &Tensor, labels: &Labels) -> (Tensor, Labels) {
+    let mut moved_image = Tensor::zeros([&image.shape()[..1], size].concat());
+    let mut moved_labels = Labels::zeros(size);
     let (image, labels) = (image.as_standard_layout(), labels.as_standard_layout());
     affine.apply(
         image.as_slice().expect("standard layout"),
@@ -199,7 +200,7 @@ fn apply_affine(affine: &Affine, image: &Tensor, labels: &Labels) -> (Tensor, La
 }
 
 /// Stain, gamma, gain and brightness, speckle, additive noise, in the order in which a device would bring them about.
-fn change_intensities(image: &mut Tensor, settings: &Augmentation, rng: &mut ChaCha8Rng) {
+pub(super) fn change_intensities(image: &mut Tensor, settings: &Augmentation, rng: &mut ChaCha8Rng) {
     if settings.stain_probability > 0.0 && happens(settings.stain_probability, rng) {
         for mut channel in image.axis_iter_mut(Axis(0)) {
             let k = draw(settings.stain, rng) as f32;
@@ -254,7 +255,7 @@ mod tests {
         let image = Tensor::from_shape_fn(IxDyn(&shape), |index| (index[1] * 3 + index[2]) as f32);
         let middle = |index: &IxDyn| (0..size.len()).all(|axis| index[axis].abs_diff(size[axis] / 2) < size[axis] / 4);
         let labels = Labels::from_shape_fn(IxDyn(size), |index| if middle(&index) { 3 } else { 0 });
-        Sample { image, labels }
+        Sample { image, labels, patches: None }
     }
 
     fn everything(axes: usize) -> Augmentation {

@@ -6,32 +6,39 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use ldseg::image::{Labels, read_channels, read_labels};
-use ldseg::preprocess::{Resampling, image_to_grid, labels_to_grid};
+use ldseg::preprocess::{Normalisation, Resampling, SpacingPolicy, image_to_grid, labels_to_grid};
 use ldseg::{Error, ErrorKind, Result, Tensor};
 use ndarray::ArrayD;
 
-use super::{Case, first_few};
+use super::{Case, Patches, first_few};
 
 /// What the network takes: how a case becomes a sample.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     /// Image channels, e.g. 1 for grey, 3 for RGB.
     pub channels: usize,
     /// The network's grid, slowest axis first: `[H, W]` or `[D, H, W]`.
     pub size: Vec<usize>,
+    /// Whether images are stretched to that grid, or resampled to a spacing and seen in windows of that size.
+    pub spacing: SpacingPolicy,
     /// How images get onto that grid; labels take the nearest neighbour.
     pub resampling: Resampling,
+    /// How intensities are normalised later.
+    pub normalisation: Normalisation,
     /// For each class in index order, the values that stand for it in the label files, e.g. `[[0], [255]]`.
     pub class_values: Vec<Vec<u8>>,
 }
 
-/// A labelled image on the network's grid, both arrays contiguous in C order.
+/// A labelled image on the network's grid, or on a grid of its own that the network sees in windows. Both arrays are
+/// contiguous in C order.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// `[C, size...]`. As loaded: intensities as in the file, not yet normalised.
+    /// `[C, size...]`. As loaded: intensities as in the file, not yet normalised; of an image seen in windows on [0, 1].
     pub image: Tensor,
     /// `[size...]`, class indices.
     pub labels: Labels,
+    /// What drawing patches takes, of an image that is seen in windows.
+    pub patches: Option<Patches>,
 }
 
 /// Cases in memory.
@@ -85,10 +92,13 @@ pub fn load_case(case: &Case, spec: &Spec) -> Result<Sample> {
         return Err(Error::new(ErrorKind::ShapeMismatch, message).in_file(case.image()));
     }
     to_classes(&mut labels, &class_of_value, &case.labels)?;
-    let image = image_to_grid(&image, spec.channels, &spec.size, spec.resampling)
-        .map_err(|error| error.in_file(case.image()))?;
-    let labels = labels_to_grid(&labels, &spec.size);
-    Ok(Sample { image: c_ordered(image), labels: c_ordered(labels) })
+    let size = spec.spacing.grid(&image, &spec.size).map_err(|error| error.in_file(case.image()))?;
+    let image =
+        image_to_grid(&image, spec.channels, &size, spec.resampling).map_err(|error| error.in_file(case.image()))?;
+    let (mut image, labels) = (c_ordered(image), c_ordered(labels_to_grid(&labels, &size)));
+    let windows = spec.spacing != SpacingPolicy::Stretch;
+    let patches = windows.then(|| Patches::new(&mut image, &labels, spec.normalisation));
+    Ok(Sample { image, labels, patches })
 }
 
 /// The same array, C-ordered in memory too.
@@ -169,7 +179,14 @@ mod tests {
 
     fn spec() -> Spec {
         let class_values = vec![vec![0], vec![255, 7]];
-        Spec { channels: 1, size: vec![2, 4], resampling: Resampling::Linear, class_values }
+        Spec {
+            channels: 1,
+            size: vec![2, 4],
+            spacing: SpacingPolicy::Stretch,
+            resampling: Resampling::Linear,
+            normalisation: Normalisation::MinMax,
+            class_values,
+        }
     }
 
     /// Two cases of 4 x 8 pixels, the left half labelled 7 and 255.
@@ -195,6 +212,18 @@ mod tests {
             // In the middle, shrinking by two weighs neighbours evenly: intensities stay those of the file.
             assert!((sample.image[[0, 0, 1]] - 25.0).abs() < 1e-3);
         }
+    }
+
+    #[test]
+    fn a_spacing_gives_each_case_a_grid_of_its_own() {
+        let dir = folder();
+        // Pixels count as 1 mm: of 4 x 8 pixels half as many remain, whatever the network's size.
+        let spec = Spec { spacing: SpacingPolicy::Resample(vec![2.0, 2.0]), size: vec![64, 64], ..spec() };
+        let data = Dataset::load(discover(dir.path()).unwrap(), &spec).unwrap();
+        let sample = &data.samples[0];
+        assert_eq!(sample.labels.as_slice().unwrap(), [1, 1, 0, 0, 1, 1, 0, 0]);
+        let range = sample.image.iter().fold([1.0_f32, 0.0], |[low, high], v| [low.min(*v), high.max(*v)]);
+        assert!(range == [0.0, 1.0] && sample.patches.is_some());
     }
 
     #[test]
@@ -224,8 +253,8 @@ mod tests {
         let spec = Spec {
             channels: numbers("LDSEG_CHANNELS")[0],
             size: numbers("LDSEG_SIZE"),
-            resampling: Resampling::Linear,
             class_values: numbers("LDSEG_VALUES").iter().map(|value| vec![*value as u8]).collect(),
+            ..super::tests::spec()
         };
         let start = Instant::now();
         let cases = discover(Path::new(&setting("LDSEG_DATA"))).unwrap();

@@ -6,11 +6,13 @@ mod dataset;
 mod discover;
 pub(crate) mod filter;
 pub mod inspect;
+mod patches;
 mod split;
 
 pub use augment::{Augmentation, augment};
 pub use dataset::{Dataset, Sample, Spec, load_case};
 pub use discover::{Case, Layout, discover};
+pub use patches::{PatchSpec, Patches, augment_patch};
 pub use split::{Fold, Split, Validation, split};
 
 /// How many of a long list of problems a message spells out.

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use ldseg::bundle::{CARD_FILE, FORMAT_VERSION, GOLDEN_FILE, Manifest, Provenance, write_bundle};
 use ldseg::diffusion::{NoiseKey, normal_latent};
 use ldseg::engine::Network;
-use ldseg::preprocess::normalise;
+use ldseg::preprocess::{SpacingPolicy, normalise};
 use ldseg::segmenter::{SegmentOptions, argmax};
 use ldseg::verify::Golden;
 use ldseg::{Error, ErrorKind, Result, Tensor};
@@ -30,7 +30,7 @@ pub fn manifest(recipe: &Recipe) -> Manifest {
         name: recipe.name.clone(),
         spatial_axes: config.spatial_axes(),
         input_size: config.input_size.clone(),
-        spacing: recipe.preprocessing.spacing,
+        spacing: recipe.preprocessing.spacing.clone(),
         channels: config.channels,
         normalisation: recipe.preprocessing.normalisation,
         resampling: recipe.preprocessing.resampling,
@@ -118,7 +118,7 @@ fn golden<const D: usize>(networks: &Networks<D>, manifest: &Manifest) -> Result
             .ok_or_else(|| Error::new(ErrorKind::Engine, format!("{name} has no output")))
     };
     let shape = [vec![1, manifest.channels], manifest.input_size.clone()].concat();
-    let key = |step| NoiseKey { seed: manifest.provenance.seed, sample: 0, frame: 0, step };
+    let key = |step| NoiseKey { seed: manifest.provenance.seed, sample: 0, frame: 0, window: 0, step };
     let mut image = normal_latent(key(1), &shape[1..]);
     for axis in 1..image.ndim() {
         image.accumulate_axis_inplace(Axis(axis), |previous, value| *value += 0.9 * previous);
@@ -176,14 +176,26 @@ pub fn model_card(recipe: &Recipe, weights: usize, origin: &str, metrics: &str) 
          {origin}.\n\n## Intended use\n\n{intended}\n\nNot a medical device: for research, with a person who checks \
          the result.\n\n## Training data\n\n{source}\n\nLicence of the data, which the weights carry too: {licence}\n\n\
          ## Metrics\n\n{metrics}\n## Limits\n\nTrained on one data set: other devices, views, protocols and pathologies \
-         may be segmented wrongly without any sign of it. Images are stretched to {size:?} before they are segmented. The \
+         may be segmented wrongly without any sign of it. {grid} The \
          uncertainty map shows where samples and classes disagree, not whether the image is of the right kind.\n",
         name = recipe.name,
         intended = recipe.data.intended_use,
         source = recipe.data.source,
         licence = recipe.data.licence,
-        size = recipe.network.input_size,
+        grid = grid(recipe),
     )
+}
+
+/// What happens to an image's grid, in a sentence.
+fn grid(recipe: &Recipe) -> String {
+    let size = &recipe.network.input_size;
+    match &recipe.preprocessing.spacing {
+        SpacingPolicy::Stretch => format!("Images are stretched to {size:?} before they are segmented."),
+        SpacingPolicy::Resample(spacing) => format!(
+            "Images are resampled to voxels of {spacing:?} mm and segmented in overlapping windows of {size:?}: what \
+             only the whole image tells is not seen."
+        ),
+    }
 }
 
 /// Today's date in UTC, `YYYY-MM-DD` (Hinnant's civil-from-days algorithm).

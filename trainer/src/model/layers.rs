@@ -429,7 +429,7 @@ mod tests {
         let device = Device::default().autodiff();
         let run = |rows: usize| {
             let [query, key, value] = [0, 1, 2].map(|sample| {
-                let noise = normal_latent(NoiseKey { seed: 9, sample, frame: 0, step: 0 }, &[2, 2, 10, 4]);
+                let noise = normal_latent(NoiseKey { seed: 9, sample, frame: 0, window: 0, step: 0 }, &[2, 2, 10, 4]);
                 to_device::<4>(&noise, &device).unwrap().require_grad()
             });
             let mixed = attend(query.clone(), key.clone(), value.clone(), rows);

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::data::{Augmentation, Dataset, Sample, augment};
+use crate::data::{Augmentation, Dataset, PatchSpec, Sample, augment, augment_patch};
 use crate::recipe::Diffusion;
 
 /// Batches that wait for the training loop at most.
@@ -64,6 +64,8 @@ pub struct LoaderSpec {
     pub augmentation: Augmentation,
     /// How they are normalised then.
     pub normalisation: Normalisation,
+    /// How patches are drawn of cases that are seen in windows.
+    pub patches: PatchSpec,
     /// Number of classes.
     pub classes: usize,
     /// Latent shape without the batch axis.
@@ -138,7 +140,11 @@ impl LoaderSpec {
                     (0..self.latent_shape.iter().product()).map(|_| -> f32 { StandardNormal.sample(&mut rng) }),
                 );
                 let mut rng = generator(self.seed, AUGMENTATION, index);
-                augment(&self.dataset.samples[*case], &self.augmentation, self.normalisation, &mut rng)
+                let sample = &self.dataset.samples[*case];
+                match &sample.patches {
+                    None => augment(sample, &self.augmentation, self.normalisation, &mut rng),
+                    Some(patches) => augment_patch(sample, patches, &self.patches, &self.augmentation, &mut rng),
+                }
             })
             .collect();
         self.assemble(&samples, draws, noise)

@@ -24,7 +24,7 @@ use ldseg::files::write_bytes;
 use ldseg::{Error, ErrorKind, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::data::{Dataset, Split, discover, split};
+use crate::data::{Dataset, PatchSpec, Split, discover, split};
 use crate::export;
 use crate::model::{Networks, Preset};
 use crate::recipe::{Optimiser, Recipe};
@@ -172,6 +172,7 @@ impl<'a, const D: usize> Trainer<'a, D> {
             dataset: train,
             augmentation: recipe.augmentation.clone(),
             normalisation: recipe.preprocessing.normalisation,
+            patches: PatchSpec { size: config.input_size.clone(), foreground: recipe.training.foreground_patches },
             classes: recipe.classes.len(),
             latent_shape: config.latent_shape(),
             diffusion: recipe.diffusion,

@@ -6,18 +6,18 @@ use burn::module::Module;
 use burn::tensor::Device;
 use ldseg::Result;
 use ldseg::bundle::Manifest;
-use ldseg::diffusion::{NoiseKey, normal_latent};
 use ldseg::image::Labels;
 use ldseg::metrics::{dice_per_class, nanmean};
 use ldseg::preprocess::normalise;
 use ldseg::segmenter::{SegmentOptions, Segmenter, argmax};
+use ldseg::windows::Windows;
 use ndarray::Axis;
 
 use crate::data::{Dataset, Sample};
 use crate::engine;
 use crate::model::Networks;
 
-/// Mean Dice over all cases for every class but background, on the network's grid. A class in neither prediction nor
+/// Mean Dice over all cases for every class but background, on the grid that the network sees, whole or in windows. A class in neither prediction nor
 /// reference of any case is NaN.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scores {
@@ -50,7 +50,7 @@ pub fn validate<const D: usize>(
                     let classes = manifest.classes.len();
                     let score = |sample: &Sample| {
                         let segmented = segment(&mut segmenter, sample)?;
-                        let decoded = round_trip(&networks, sample, device)?;
+                        let decoded = round_trip(&networks, &manifest.input_size, sample, device)?;
                         Ok([segmented, decoded].map(|found| dice_per_class(&found, &sample.labels, classes)))
                     };
                     samples.iter().map(score).collect()
@@ -73,11 +73,21 @@ pub fn validate<const D: usize>(
     Ok(Scores { segmentation: mean(0), autoencoder: mean(1) })
 }
 
-fn round_trip<const D: usize>(networks: &Networks<D>, sample: &Sample, device: &Device) -> Result<Labels> {
-    let labels = sample.labels.mapv(f32::from).insert_axis(Axis(0)).insert_axis(Axis(0));
-    let z_0 = networks.label_encoder.forward(engine::to_device::<D>(&labels, device)?);
-    let logits = engine::to_array(networks.label_decoder.logits(z_0))?;
-    Ok(argmax(&logits.index_axis(Axis(0), 0).to_owned()))
+/// In windows of `size`, as images are segmented.
+fn round_trip<const D: usize>(
+    networks: &Networks<D>,
+    size: &[usize],
+    sample: &Sample,
+    device: &Device,
+) -> Result<Labels> {
+    let windows = Windows::new(sample.labels.shape(), size);
+    let labels = sample.labels.view().insert_axis(Axis(0));
+    let logits = windows.blend(&mut |index| {
+        let window = windows.cut(labels.view(), index, &[0]).mapv(f32::from).insert_axis(Axis(0));
+        let z_0 = networks.label_encoder.forward(engine::to_device::<D>(&window, device)?);
+        Ok(engine::to_array(networks.label_decoder.logits(z_0))?.index_axis_move(Axis(0), 0))
+    })?;
+    Ok(argmax(&logits))
 }
 
 fn segment(segmenter: &mut Segmenter, sample: &Sample) -> Result<Labels> {
@@ -85,8 +95,5 @@ fn segment(segmenter: &mut Segmenter, sample: &Sample) -> Result<Labels> {
     let options = SegmentOptions::defaults(manifest);
     let mut image = sample.image.clone();
     normalise(&mut image, manifest.normalisation);
-    let noise = normal_latent(NoiseKey { seed: 0, sample: 0, frame: 0, step: 0 }, &manifest.latent_shape);
-    let (input, noise) = (image.insert_axis(Axis(0)), noise.insert_axis(Axis(0)));
-    let probabilities = segmenter.run_latent(&input, noise, &options, &mut |_, _| {})?;
-    Ok(argmax(&probabilities.index_axis(Axis(0), 0).to_owned()))
+    Ok(argmax(&segmenter.segment_grid(&image, &options)?))
 }

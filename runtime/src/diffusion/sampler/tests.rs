@@ -9,12 +9,14 @@ fn cosine() -> Schedule {
 }
 
 fn key(sample: u64) -> NoiseKey {
-    NoiseKey { seed: 7, sample, frame: 0, step: 0 }
+    NoiseKey { seed: 7, sample, frame: 0, window: 0, step: 0 }
 }
 
 fn request(schedule: &Schedule, sampler: Sampler, steps: usize) -> SampleRequest<'_> {
-    const KEYS: [NoiseKey; 2] =
-        [NoiseKey { seed: 7, sample: 0, frame: 0, step: 0 }, NoiseKey { seed: 7, sample: 1, frame: 0, step: 0 }];
+    const KEYS: [NoiseKey; 2] = [
+        NoiseKey { seed: 7, sample: 0, frame: 0, window: 0, step: 0 },
+        NoiseKey { seed: 7, sample: 1, frame: 0, window: 0, step: 0 },
+    ];
     SampleRequest {
         schedule,
         prediction: Prediction::V,
