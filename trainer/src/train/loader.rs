@@ -1,7 +1,8 @@
-//! Batches, prepared ahead of the training loop on a thread of their own.
+//! Batches, prepared ahead of the training loop on threads of their own.
 
+use std::num::NonZero;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvError, sync_channel};
 use std::thread;
 
 use ldseg::Tensor;
@@ -15,8 +16,8 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::data::{Augmentation, Dataset, PatchSpec, Sample, augment, augment_patch};
 use crate::recipe::Diffusion;
 
-/// Batches that wait for the training loop at most.
-const AHEAD: usize = 3;
+/// Threads that prepare batches, at most. Each has one batch at work and lets one wait.
+const MOST_THREADS: usize = 4;
 
 /// Everything that one step needs. All of it follows from (seed, step) alone, so a resumed run sees the same batches.
 pub struct Batch {
@@ -80,6 +81,25 @@ pub struct LoaderSpec {
     pub seed: u64,
 }
 
+/// Batches in the order of their steps.
+pub struct Batches {
+    /// One a thread, each with every so manieth batch.
+    receivers: Vec<Receiver<Batch>>,
+    next: usize,
+}
+
+impl Batches {
+    /// Waits for the next batch.
+    ///
+    /// # Errors
+    /// Where there are no more.
+    pub fn recv(&mut self) -> Result<Batch, RecvError> {
+        let batch = self.receivers.get(self.next).ok_or(RecvError)?.recv();
+        self.next = (self.next + 1) % self.receivers.len();
+        batch
+    }
+}
+
 /// Streams of the generator for one seed: the order of an epoch, a sample's augmentation, its timestep and noise.
 const ORDER: u64 = 0;
 const AUGMENTATION: u64 = 1;
@@ -105,18 +125,29 @@ impl LoaderSpec {
         (self.dataset.samples.len() * self.repeats / self.batch_size).max(1)
     }
 
-    /// The batches from `first_step` up to `last_step`, in order.
-    pub fn start(self, first_step: usize, last_step: usize) -> Receiver<Batch> {
-        let (sender, receiver) = sync_channel(AHEAD);
-        thread::spawn(move || {
-            for step in first_step..last_step {
-                // The training loop has gone: nobody waits for more.
-                if sender.send(self.batch(step)).is_err() {
-                    return;
+    /// The batches from `first_step` up to `last_step`, in order, prepared by one thread a core, a few at most.
+    pub fn start(self, first_step: usize, last_step: usize) -> Batches {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        self.start_on(cores.min(MOST_THREADS), first_step, last_step)
+    }
+
+    /// The same on a number of threads, which take turns: a batch depends on its step alone.
+    fn start_on(self, threads: usize, first_step: usize, last_step: usize) -> Batches {
+        let spec = Arc::new(self);
+        let work = |first: usize| {
+            let (sender, receiver) = sync_channel(1);
+            let spec = spec.clone();
+            thread::spawn(move || {
+                for step in (first..last_step).step_by(threads) {
+                    // The training loop has gone: nobody waits for more.
+                    if sender.send(spec.batch(step)).is_err() {
+                        return;
+                    }
                 }
-            }
-        });
-        receiver
+            });
+            receiver
+        };
+        Batches { receivers: (first_step..first_step + threads).map(work).collect(), next: 0 }
     }
 
     /// The batch of one step.
@@ -170,5 +201,59 @@ impl LoaderSpec {
         eps.iter_mut().zip(noise).for_each(|(value, noise)| *value = noise);
         let (timesteps, own_estimate) = draws.into_iter().unzip();
         Batch { image, labels, one_hot, timesteps, own_estimate, eps }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ldseg::image::Labels;
+
+    use super::*;
+    use crate::data::Patches;
+
+    fn spec(patches: bool) -> LoaderSpec {
+        let sample = |seed: u64| {
+            let mut rng = generator(seed, ORDER, 0);
+            let mut image = Tensor::from_shape_simple_fn(vec![1, 24, 24], || rng.random());
+            let labels = Labels::from_shape_fn(vec![24, 24], |index| u8::from(index[0] > 12));
+            let patches = patches.then(|| Patches::new(&mut image, &labels, Normalisation::MinMax));
+            Sample { image, labels, patches }
+        };
+        let dataset = Arc::new(Dataset { cases: Vec::new(), samples: (0..5).map(sample).collect() });
+        LoaderSpec {
+            dataset,
+            augmentation: Augmentation::default(),
+            normalisation: Normalisation::MinMax,
+            patches: PatchSpec { size: vec![16, 16], foreground: 0.3 },
+            classes: 2,
+            latent_shape: vec![2, 2, 2],
+            diffusion: Diffusion::default(),
+            batch_size: 2,
+            repeats: 2,
+            seed: 7,
+        }
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_nothing() {
+        for patches in [false, true] {
+            let spec = spec(patches);
+            assert_eq!(spec.steps_per_epoch(), 5);
+            for threads in [1, 3, 4] {
+                let mut batches = spec.clone().start_on(threads, 2, 12);
+                for step in 2..12 {
+                    let (found, expected) = (batches.recv().unwrap(), spec.batch(step));
+                    assert_eq!((found.image, found.labels), (expected.image, expected.labels), "{threads} {step}");
+                    assert_eq!((found.eps, found.timesteps), (expected.eps, expected.timesteps));
+                }
+                assert!(batches.recv().is_err(), "no batch after the last step");
+            }
+        }
+    }
+
+    #[test]
+    fn fewer_steps_than_threads_are_enough() {
+        let mut batches = spec(false).start_on(4, 3, 5);
+        assert!(batches.recv().is_ok() && batches.recv().is_ok() && batches.recv().is_err());
     }
 }

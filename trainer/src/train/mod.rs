@@ -202,7 +202,7 @@ impl<'a, const D: usize> Trainer<'a, D> {
     fn run(mut self, stop: &AtomicBool) -> Result<Outcome> {
         let per_epoch = self.loader.steps_per_epoch();
         let last = per_epoch * self.recipe.training.epochs;
-        let batches = self.loader.clone().start(self.state.step, last);
+        let mut batches = self.loader.clone().start(self.state.step, last);
         let every = Duration::from_secs_f64(60.0 * self.recipe.training.checkpoint_minutes);
         let mut saved = Instant::now();
         while self.state.step < last {
