@@ -63,9 +63,8 @@ impl Segmenter {
             Ok(probabilities)
         })?;
         let classes = self.manifest.classes.len();
-        let part = |from: usize| {
-            blended.slice_axis(Axis(0), Slice::from(from * classes..(from + 1) * classes)).to_owned()
-        };
+        let part =
+            |from: usize| blended.slice_axis(Axis(0), Slice::from(from * classes..(from + 1) * classes)).to_owned();
         let samples = (1..blended.shape()[0] / classes).map(part).collect();
         let mean = if blended.shape()[0] == classes { blended } else { part(0) };
         Ok(Blended { mean, samples, latents: join(&latents)? })
