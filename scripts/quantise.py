@@ -27,7 +27,7 @@ from PIL import Image
 NETWORKS = ["image_encoder", "denoiser", "label_decoder"]
 CALIBRATION = 80
 # The golden image is smoothed noise, which the ranges of real images fit badly: wide bounds, which a broken file still breaks.
-TOLERANCES = {"network": 1.0, "probability": 1.0, "label_agreement": 0.9}
+TOLERANCES = {"network": 4.0, "probability": 1.0, "label_agreement": 0.9}
 
 
 class Inputs(CalibrationDataReader):
