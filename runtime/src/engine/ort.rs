@@ -17,6 +17,8 @@ use ort::{
     value::{Outlet, TensorElementType, TensorRef},
 };
 
+use sha2::{Digest, Sha256};
+
 use super::{Device, EngineOptions, Network, positions, values};
 use crate::bundle::{NetworkSpec, TensorSpec};
 use crate::{Error, ErrorKind, Result, Tensor};
@@ -37,7 +39,7 @@ impl OrtNetwork {
     /// Loads the library if it isn't yet, then the network onto the device.
     pub(super) fn load(name: &str, onnx: &[u8], spec: &NetworkSpec, options: &EngineOptions) -> Result<Self> {
         let environment = environment(options)?;
-        let provider = provider(options)?;
+        let provider = provider(options, onnx)?;
         let failed = |e: ort::Error| {
             Error::with_source(ErrorKind::Engine, format!("{name}: cannot load the network with ort"), e)
         };
@@ -87,7 +89,7 @@ fn configured(environment: &Environment, options: &EngineOptions) -> ort::Result
 }
 
 /// The execution provider of the device, after asking whether the library was built with it.
-fn provider(options: &EngineOptions) -> Result<Option<ExecutionProviderDispatch>> {
+fn provider(options: &EngineOptions, onnx: &[u8]) -> Result<Option<ExecutionProviderDispatch>> {
     let threads = NonZeroUsize::new(options.threads).unwrap_or(NonZeroUsize::MIN);
     let (available, provider) = match options.device {
         Device::Cpu => return Ok(None),
@@ -99,7 +101,7 @@ fn provider(options: &EngineOptions) -> Result<Option<ExecutionProviderDispatch>
                 .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
                 .build(),
         ),
-        Device::TensorRt => (ep::TensorRT::is_available(), ep::TensorRT::default().build()),
+        Device::TensorRt => (ep::TensorRT::is_available(), tensorrt(onnx)),
         Device::OpenVino => (
             ep::OpenVINO::is_available(),
             ep::OpenVINO::default().with_num_threads(options.threads).with_precision("FP32").build(),
@@ -119,6 +121,30 @@ fn provider(options: &EngineOptions) -> Result<Option<ExecutionProviderDispatch>
         )),
         Err(e) => Err(Error::with_source(ErrorKind::Engine, "cannot ask ONNX Runtime for its devices", e)),
     }
+}
+
+/// TensorRT, which keeps the engines that it takes minutes to build in the user's cache folder.
+fn tensorrt(onnx: &[u8]) -> ExecutionProviderDispatch {
+    let Some(folder) = engine_cache(onnx) else {
+        return ep::TensorRT::default().build();
+    };
+    let path = folder.display();
+    ep::TensorRT::default()
+        .with_engine_cache(true)
+        .with_engine_cache_path(&path)
+        .with_timing_cache(true)
+        .with_timing_cache_path(&path)
+        .build()
+}
+
+/// `ldseg/tensorrt/HASH` in the user's cache folder, made where it is missing; `None` where that cannot be. ONNX Runtime
+/// names an engine after the graph's structure and not after its weights, so each network has a folder of its own.
+fn engine_cache(onnx: &[u8]) -> Option<PathBuf> {
+    let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let cache = env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from).or_else(home)?;
+    let hash: String = Sha256::digest(onnx).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let folder = cache.join("ldseg").join("tensorrt").join(hash);
+    std::fs::create_dir_all(&folder).ok().map(|()| folder)
 }
 
 /// ONNX Runtime's environment, one per process.
