@@ -37,7 +37,11 @@ mod tests {
     #[test]
     fn the_parts_share_out_all_jobs() {
         let part = |part_id, num_parts| {
-            let jobs = ["a", "b", "c", "d", "e"].map(|name| Job { input: name.into(), name: Ok(name.into()) });
+            let jobs = ["a", "b", "c", "d", "e"].map(|name| Job {
+                input: name.into(),
+                files: vec![name.into()],
+                name: Ok(name.into()),
+            });
             CohortArgs { part_id, num_parts, skip_done: false }.part_of(jobs.into())
         };
         let names = |jobs: Vec<Job>| jobs.into_iter().map(|job| job.name.unwrap()).collect::<Vec<_>>();
