@@ -1,4 +1,5 @@
-//! The apical echo phantom: a heart drawn in echo strength (dB), imaged as speckle, attenuated and log-compressed.
+//! The apical echo phantom: a heart drawn in echo strength (dB), imaged as speckle along the beams of a fan, attenuated,
+//! shadowed and log-compressed, with walls that drop out and gain that varies with depth.
 
 use std::f32::consts::{FRAC_PI_2, PI};
 use std::path::Path;
@@ -24,6 +25,9 @@ const FRAME_SECONDS: f64 = 0.04;
 const MILLIMETRES: f64 = 0.8;
 /// Part of a heartbeat after which the ventricle is smallest.
 const SYSTOLE: f32 = 0.35;
+/// Samples of the speckle along the beam, and beams across the fan.
+const SAMPLES: usize = 224;
+const BEAMS: usize = 128;
 /// Correlation of the speckle of one frame with that of the next.
 const SPECKLE_MEMORY: f32 = 0.7;
 
@@ -45,10 +49,32 @@ struct Scan {
     range: f32,
     attenuation: f32,
     gain: f32,
-    /// Shadows: angle, half-width (radians) and depth of the loss in dB.
-    dropouts: Vec<[f32; 3]>,
+    shadows: Vec<Shadow>,
     /// Strength in dB of the near-field haze.
     haze: f32,
+    voids: Vec<Void>,
+    /// Gain in dB at depths from the tip to the far end, as the sliders of a device set it.
+    sliders: [f32; 6],
+}
+
+/// What lies behind a rib, or a calcification.
+struct Shadow {
+    /// Angle and half-width, radians.
+    at: f32,
+    width: f32,
+    /// Where it begins, as a part of the fan's length, and its loss in dB.
+    start: f32,
+    loss: f32,
+}
+
+/// A stretch of the ventricle's wall along the beam, which returns little.
+struct Void {
+    /// Part of the long axis, and which side: -1 or 1.
+    along: f32,
+    side: f32,
+    /// Extent in pixels, and loss in dB.
+    radius: f32,
+    loss: f32,
 }
 
 /// Sizes in pixels: inner length and half-width of the ventricle, its wall, length and half-width of the atrium.
@@ -206,11 +232,40 @@ impl Scan {
             range: draw(48.0, 60.0, rng),
             attenuation: draw(2.0, 14.0, rng),
             gain: draw(-4.0, 5.0, rng),
-            dropouts: (0..shadows)
-                .map(|_| [draw(-opening, opening, rng), draw(0.04, 0.14, rng), draw(6.0, 20.0, rng)])
+            shadows: (0..shadows)
+                .map(|_| Shadow {
+                    at: draw(-opening, opening, rng),
+                    width: draw(0.04, 0.14, rng),
+                    loss: draw(6.0, 20.0, rng),
+                    start: 0.0,
+                })
                 .collect(),
             haze: draw(-26.0, -12.0, rng),
+            voids: Vec::new(),
+            sliders: [0.0; 6],
         }
+        .with_artefacts(rng)
+    }
+
+    /// Drawn after all else, so that a seed keeps its heart.
+    fn with_artefacts(mut self, rng: &mut ChaCha8Rng) -> Self {
+        for shadow in &mut self.shadows {
+            // Behind a rib from the probe on, or behind something in the tissue.
+            if rng.random::<f32>() < 0.4 {
+                shadow.start = draw(0.15, 0.6, rng);
+            }
+        }
+        let voids = rng.random_range(0..=2);
+        let side = |rng: &mut ChaCha8Rng| if rng.random::<f32>() < 0.7 { 1.0 } else { -1.0 };
+        let void = |_| Void {
+            along: draw(0.2, 0.9, rng),
+            side: side(rng),
+            radius: draw(9.0, 22.0, rng),
+            loss: draw(5.0, 16.0, rng),
+        };
+        self.voids = (0..voids).map(void).collect();
+        self.sliders = std::array::from_fn(|_| draw(-2.5, 2.5, rng));
+        self
     }
 
     /// A pixel's depth and angle in the fan.
@@ -257,21 +312,50 @@ impl Scan {
             if !self.in_fan(polar) {
                 return 0;
             }
-            let strength = self.strength(heart, self.in_heart(pixel), tissue.coarse[index], tissue.fine[index]);
+            let place = self.in_heart(pixel);
+            let strength = self.strength(heart, place, tissue.coarse[index], tissue.fine[index])
+                - self.voids.iter().map(|void| void.loss_at(heart, place)).sum::<f32>();
             let near = self.haze - 55.0 * polar[0] / self.reach;
             // Echoes of tissue and haze add as powers.
             let total = 10.0 * (10f32.powf(strength / 10.0) + 10f32.powf(near / 10.0)).log10();
-            let level = total - self.loss(polar) + self.gain + speckle[index];
+            let level = total - self.loss(polar) + self.gain_at(polar[0]) + self.scan_converted(speckle, polar);
             ((1.0 + level / self.range).clamp(0.0, 1.0) * 255.0) as u8
         };
         (0..SIDE * SIDE).map(shown).collect()
     }
 
-    /// Loss in dB on the way to a place in the fan: depth, and shadows that begin below the ribs.
+    /// Brightness in dB at a depth.
+    fn gain_at(&self, depth: f32) -> f32 {
+        let place = (depth / self.reach).clamp(0.0, 1.0) * (self.sliders.len() - 1) as f32;
+        let low = (place as usize).min(self.sliders.len() - 2);
+        let part = place - low as f32;
+        self.gain + self.sliders[low] * (1.0 - part) + self.sliders[low + 1] * part
+    }
+
+    /// The speckle at a place in the fan, interpolated between samples and beams.
+    fn scan_converted(&self, speckle: &[f32], [depth, angle]: [f32; 2]) -> f32 {
+        let at = |part: f32, count: usize| {
+            let place = part.clamp(0.0, 1.0) * (count - 1) as f32;
+            let low = (place as usize).min(count - 2);
+            (low, place - low as f32)
+        };
+        let (sample, down) = at(depth / self.reach, SAMPLES);
+        let (beam, across) = at(0.5 + 0.5 * angle / self.opening, BEAMS);
+        let line = |sample: usize| {
+            let first = sample * BEAMS + beam;
+            speckle[first] * (1.0 - across) + speckle[first + 1] * across
+        };
+        line(sample) * (1.0 - down) + line(sample + 1) * down
+    }
+
+    /// Loss in dB on the way to a place in the fan: depth, and shadows.
     fn loss(&self, [depth, angle]: [f32; 2]) -> f32 {
-        let shadow = |[at, width, loss]: &[f32; 3]| loss * (-((angle - at) / width).powi(2) / 2.0).exp();
+        let shadow = |shadow: &Shadow| {
+            let behind = soft_step(depth - shadow.start * self.reach, 8.0);
+            shadow.loss * behind * (-((angle - shadow.at) / shadow.width).powi(2) / 2.0).exp()
+        };
         let edge = 8.0 * (angle.abs() / self.opening).powi(6);
-        self.attenuation * depth / self.reach + edge + self.dropouts.iter().map(shadow).sum::<f32>()
+        self.attenuation * depth / self.reach + edge + self.shadows.iter().map(shadow).sum::<f32>()
     }
 
     /// Mean echo strength in dB at a place in the heart.
@@ -302,6 +386,15 @@ impl Scan {
     }
 }
 
+impl Void {
+    /// Loss in dB at a place in the heart: around the middle of the wall.
+    fn loss_at(&self, heart: &Heart, [u, v]: [f32; 2]) -> f32 {
+        let across = self.side * (heart.outline(self.along, 0.0) + heart.wall / 2.0);
+        let distance = (u - self.along * heart.length).hypot(2.0 * (v - across));
+        self.loss * (-(distance / self.radius).powi(2) / 2.0).exp()
+    }
+}
+
 /// Slow variation of the echo strength, of unit variance.
 struct Tissue {
     coarse: Vec<f32>,
@@ -314,8 +407,8 @@ impl Tissue {
     }
 }
 
-/// Fully developed speckle: complex Gaussian scatter blurred by a point spread wider across the beam than along it, real
-/// and imaginary part.
+/// Fully developed speckle: complex Gaussian scatter blurred by a point spread, real and imaginary part, `[SAMPLES, BEAMS]`.
+/// The spread is that of a beam: as wide in angle everywhere, so wider across the further away, and short along the beam.
 struct Speckle {
     parts: [Vec<f32>; 2],
 }
@@ -323,8 +416,8 @@ struct Speckle {
 impl Speckle {
     fn draw(rng: &mut ChaCha8Rng) -> Self {
         let mut part = || {
-            let mut field = white(SIDE * SIDE, rng);
-            [0, 0, 1, 1, 1, 1].into_iter().for_each(|axis| smooth(&mut field, &[SIDE, SIDE], axis));
+            let mut field = white(SAMPLES * BEAMS, rng);
+            [0, 0, 1, 1].into_iter().for_each(|axis| smooth(&mut field, &[SAMPLES, BEAMS], axis));
             super::standardise(&mut field);
             field
         };
@@ -344,8 +437,8 @@ impl Speckle {
         let [real, imaginary] = &self.parts;
         let decibels = |(a, b): (&f32, &f32)| 10.0 * ((a * a + b * b) / 2.0).max(1e-3).log10();
         let mut speckle: Vec<f32> = real.iter().zip(imaginary).map(decibels).collect();
-        // Scan conversion interpolates.
-        [0, 1].into_iter().for_each(|axis| smooth(&mut speckle, &[SIDE, SIDE], axis));
+        // As devices do before they show it.
+        [0, 1].into_iter().for_each(|axis| smooth(&mut speckle, &[SAMPLES, BEAMS], axis));
         speckle
     }
 }
@@ -366,6 +459,35 @@ mod tests {
         let volumes = [0.0, 0.5, 1.0].map(|part| heart.towards(&systole, part).volume());
         assert!(volumes[0] > volumes[1] && volumes[1] > volumes[2], "{volumes:?}");
         assert!(volumes.iter().all(|volume| (10.0..300.0).contains(volume)), "{volumes:?}");
+    }
+
+    /// Speckle is a beam wide in angle: neighbouring columns are the more alike the deeper they lie.
+    #[test]
+    fn speckle_is_wider_across_the_further_away() {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let scan = Scan::draw(&mut rng);
+        let speckle = Speckle::draw(&mut rng).decibels();
+        let shown = |depth: f32, across: f32| scan.scan_converted(&speckle, [depth.hypot(across), across.atan2(depth)]);
+        let change = |depth: f32| {
+            let rows = (0..20).flat_map(|row| (-12..12).map(move |column| (depth + row as f32, column as f32)));
+            let changes: Vec<f32> =
+                rows.map(|(depth, across)| (shown(depth, across) - shown(depth, across + 1.0)).abs()).collect();
+            changes.iter().sum::<f32>() / changes.len() as f32
+        };
+        let changes = [40.0, 100.0, 180.0].map(change);
+        assert!(changes[0] > 1.3 * changes[1] && changes[1] > 1.3 * changes[2], "{changes:?}");
+    }
+
+    #[test]
+    fn walls_drop_out_and_shadows_begin_where_they_are_told() {
+        let mut scan = Scan::draw(&mut ChaCha8Rng::seed_from_u64(5));
+        scan.shadows = vec![Shadow { at: 0.1, width: 0.05, start: 0.5, loss: 12.0 }];
+        let at = |part: f32, angle: f32| scan.loss([part * scan.reach, angle]) - scan.loss([part * scan.reach, -angle]);
+        assert!(at(0.4, 0.1).abs() < 0.1 && (at(0.8, 0.1) - 12.0).abs() < 0.1);
+        let (heart, void) = (scan.heart, Void { along: 0.5, side: 1.0, radius: 10.0, loss: 8.0 });
+        let wall = heart.outline(0.5, 0.0) + heart.wall / 2.0;
+        assert!((void.loss_at(&heart, [0.5 * heart.length, wall]) - 8.0).abs() < 1e-3);
+        assert!(void.loss_at(&heart, [0.5 * heart.length, -wall]) < 0.01);
     }
 
     /// The label map's own discs, one a row of pixels along the long axis of an upright heart.

@@ -1,7 +1,7 @@
-//! The gland phantom: ellipses with a rim of nuclei and pale contents in pink stroma, coloured as haematoxylin and eosin
-//! absorb light.
+//! The gland phantom: ellipses with a rim of nuclei and pale contents in pink stroma, some of them touching, coloured as
+//! haematoxylin and eosin absorb light.
 
-use std::f32::consts::TAU;
+use std::f32::consts::{PI, TAU};
 use std::path::Path;
 
 use ldseg::Result;
@@ -36,12 +36,13 @@ struct Stain {
     eosin: Vec<f32>,
 }
 
-/// Writes one picture and its mask.
+/// Writes one picture, its mask and its glands' numbers.
 pub(super) fn write(name: &str, rng: &mut ChaCha8Rng, dir: &Path) -> Result<()> {
     let glands = draw_glands(rng);
-    let inside = |index: usize| glands.iter().any(|gland| gland.depth(pixel(index)) > 0.0);
-    let mask: Vec<u8> = (0..SIDE * SIDE).map(|index| if inside(index) { 255 } else { 0 }).collect();
-    let picture = picture(&glands, &mask, rng);
+    let owners = owners(&glands);
+    let mask: Vec<u8> = owners.iter().map(|owner| if *owner > 0 { 255 } else { 0 }).collect();
+    let picture = picture(&glands, &owners, rng);
+    save_png(&dir.join(format!("instances/{name}.png")), &owners, [SIDE; 2], image::ExtendedColorType::L8)?;
     save_png(&dir.join(format!("images/{name}.png")), &picture, [SIDE; 2], image::ExtendedColorType::Rgb8)?;
     save_png(&dir.join(format!("labels/{name}.png")), &mask, [SIDE; 2], image::ExtendedColorType::L8)
 }
@@ -51,19 +52,37 @@ fn pixel(index: usize) -> [f32; 2] {
     [(index / SIDE) as f32, (index % SIDE) as f32]
 }
 
-/// Up to nine glands that don't touch; the first always fits.
+/// The number of the gland at each pixel, counted from 1, 0 for none. Where glands touch, a pixel is of the one that it is
+/// deeper in.
+fn owners(glands: &[Gland]) -> Vec<u8> {
+    let owner = |index: usize| {
+        let depths = glands.iter().map(|gland| gland.depth(pixel(index))).zip(1..);
+        depths.filter(|(depth, _)| *depth > 0.0).max_by(|a, b| a.0.total_cmp(&b.0)).map_or(0, |(_, number)| number)
+    };
+    (0..SIDE * SIDE).map(owner).collect()
+}
+
+/// Up to nine glands that don't touch, the first of which always fits, and up to three more that lie back to back with one
+/// of them.
 fn draw_glands(rng: &mut ChaCha8Rng) -> Vec<Gland> {
     let wanted = rng.random_range(3..=9);
     let mut glands: Vec<Gland> = Vec::new();
     for _ in 0..60 {
         let gland = Gland::draw(rng);
-        let apart = |other: &Gland| {
-            let distance = (gland.centre[0] - other.centre[0]).hypot(gland.centre[1] - other.centre[1]);
-            distance > 1.05 * (gland.reach_towards(other.centre) + other.reach_towards(gland.centre)) + 4.0
-        };
-        if glands.len() < wanted && glands.iter().all(apart) {
+        if glands.len() < wanted && glands.iter().all(|other| gland.is_apart(other)) {
             glands.push(gland);
         }
+    }
+    let alone = glands.len();
+    let (touching, mut tries) = (rng.random_range(0..=3), 0);
+    while glands.len() < alone + touching && tries < 120 {
+        let partner = rng.random_range(0..alone);
+        let gland = Gland::draw(rng).beside(&glands[partner], draw(0.0, TAU, rng));
+        let within = gland.centre.iter().all(|at| (8.0..SIDE as f32 - 8.0).contains(at));
+        if within && glands.iter().enumerate().all(|(number, other)| number == partner || gland.is_apart(other)) {
+            glands.push(gland);
+        }
+        tries += 1;
     }
     glands
 }
@@ -94,6 +113,25 @@ impl Gland {
         gland
     }
 
+    fn is_apart(&self, other: &Self) -> bool {
+        let distance = (self.centre[0] - other.centre[0]).hypot(self.centre[1] - other.centre[1]);
+        distance > 1.05 * (self.reach_towards(other.centre) + other.reach_towards(self.centre)) + 4.0
+    }
+
+    /// The same gland, moved until it touches another one in a direction as seen from that.
+    fn beside(mut self, other: &Self, direction: f32) -> Self {
+        let distance = other.reach(direction) + self.reach(direction + PI) - 1.0;
+        let (sin, cos) = direction.sin_cos();
+        let centre = [other.centre[0] + distance * sin, other.centre[1] + distance * cos];
+        let moved = [centre[0] - self.centre[0], centre[1] - self.centre[1]];
+        for vacuole in &mut self.vacuoles {
+            vacuole[0] += moved[0];
+            vacuole[1] += moved[1];
+        }
+        self.centre = centre;
+        self
+    }
+
     /// Distance from the centre to the outline in a direction.
     fn reach(&self, direction: f32) -> f32 {
         let (sin, cos) = (direction - self.angle).sin_cos();
@@ -118,11 +156,15 @@ impl Gland {
 }
 
 /// The RGB picture.
-fn picture(glands: &[Gland], mask: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
+fn picture(glands: &[Gland], owners: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
     let mut stain = stroma(rng);
     let texture = clouds([1, SIDE, SIDE], 5, rng);
-    glands.iter().for_each(|gland| stain.paint_gland(gland, &texture, rng));
-    stain.scatter_nuclei(mask, rng);
+    for (gland, number) in glands.iter().zip(1..) {
+        // Only as far as no other gland lies there.
+        let free: Vec<bool> = owners.iter().map(|owner| *owner == 0 || *owner == number).collect();
+        stain.paint_gland(gland, &free, &texture, rng);
+    }
+    stain.scatter_nuclei(owners, rng);
     let (more_h, more_e) = (draw(0.8, 1.2, rng), draw(0.75, 1.25, rng));
     let grain = clouds([3, SIDE, SIDE], 2, rng);
     let mut rgb = Vec::with_capacity(3 * SIDE * SIDE);
@@ -159,11 +201,11 @@ impl Stain {
     }
 
     /// Cytoplasm, lumen, vacuoles, then the rim of nuclei.
-    fn paint_gland(&mut self, gland: &Gland, texture: &[f32], rng: &mut ChaCha8Rng) {
+    fn paint_gland(&mut self, gland: &Gland, free: &[bool], texture: &[f32], rng: &mut ChaCha8Rng) {
         for (index, texture) in texture.iter().enumerate() {
             let place = pixel(index);
             let depth = gland.depth(place);
-            if depth < -2.0 {
+            if depth < -2.0 || !free[index] {
                 continue;
             }
             self.blend(index, soft_step(depth, 2.0), [0.45 + 0.08 * texture, 0.42 + 0.06 * texture]);
@@ -199,15 +241,39 @@ impl Stain {
     }
 
     /// Single nuclei in the stroma.
-    fn scatter_nuclei(&mut self, mask: &[u8], rng: &mut ChaCha8Rng) {
+    fn scatter_nuclei(&mut self, owners: &[u8], rng: &mut ChaCha8Rng) {
         let count = rng.random_range(60..240);
         for _ in 0..count {
             let centre = [draw(0.0, SIDE as f32, rng), draw(0.0, SIDE as f32, rng)];
             let (half, direction) = ([draw(1.8, 3.6, rng), draw(1.0, 2.0, rng)], draw(0.0, TAU, rng));
             let density = draw(1.0, 1.8, rng);
-            if mask[centre[0] as usize * SIDE + centre[1] as usize] == 0 {
+            if owners[centre[0] as usize * SIDE + centre[1] as usize] == 0 {
                 self.paint_nucleus(centre, half, direction, density);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn some_glands_touch_and_each_pixel_is_of_one() {
+        let mut touching = 0;
+        for seed in 0..12 {
+            let glands = draw_glands(&mut ChaCha8Rng::seed_from_u64(seed));
+            let owners = owners(&glands);
+            for (gland, number) in glands.iter().zip(1_u8..) {
+                let own = |index: &usize| owners[*index] == number;
+                assert!((0..owners.len()).filter(own).all(|index| gland.depth(pixel(index)) > 0.0));
+                assert!(owners.contains(&number), "gland {number} of seed {seed} is not seen");
+            }
+            let other = |a: u8, b: u8| a > 0 && b > 0 && a != b;
+            touching += owners.chunks(SIDE).filter(|row| row.windows(2).any(|pair| other(pair[0], pair[1]))).count();
+        }
+        assert!(touching > 20, "{touching} rows of twelve pictures hold glands that touch");
     }
 }

@@ -16,6 +16,10 @@ const SIZE: [usize; 3] = [56, 40, 48];
 const SPACING: [f32; 3] = [1.9, 2.4, 1.7];
 const FEMUR: u8 = 1;
 const TIBIA: u8 = 2;
+const CARTILAGE: u8 = 3;
+/// Thickness of the cartilage, and how far from the joint line it reaches, mm.
+const CARTILAGE_THICKNESS: f32 = 3.0;
+const CARTILAGE_HEIGHT: f32 = 12.0;
 
 /// Sizes in mm, from the middle of the joint line; z towards the head, y to the back, x across.
 struct Knee {
@@ -38,22 +42,23 @@ struct Distances {
     tibia: f32,
 }
 
-/// Writes one volume and its labels, with the same oblique affine.
-pub(super) fn write(name: &str, rng: &mut ChaCha8Rng, dir: &Path) -> Result<()> {
+/// Writes one volume and its labels, where asked with cartilage as a class, with the same oblique affine.
+pub(super) fn write(name: &str, with_cartilage: bool, rng: &mut ChaCha8Rng, dir: &Path) -> Result<()> {
     let knee = Knee::draw(rng);
     let wobble = clouds(SIZE, 9, rng);
     let distances: Vec<Distances> =
         (0..wobble.len()).map(|index| knee.distances(place(index), 0.7 * wobble[index])).collect();
-    let label = |distances: &Distances| match distances {
+    let label = |index: usize| match &distances[index] {
         Distances { femur, .. } if *femur < 0.0 => FEMUR,
         Distances { tibia, .. } if *tibia < 0.0 => TIBIA,
+        distances if with_cartilage && knee.cartilage(place(index), distances) > 0.0 => CARTILAGE,
         _ => 0,
     };
     let values = knee.intensities(&distances, rng);
     let geometry = draw_geometry(rng);
     let at = |index: IxDyn| (index[0] * SIZE[1] + index[1]) * SIZE[2] + index[2];
     let image = Tensor::from_shape_fn(IxDyn(&SIZE), |index| values[at(index)]);
-    let labels = Labels::from_shape_fn(IxDyn(&SIZE), |index| label(&distances[at(index)]));
+    let labels = Labels::from_shape_fn(IxDyn(&SIZE), |index| label(at(index)));
     write_scalar(&dir.join(format!("images/{name}.nii.gz")), &image, &geometry)?;
     write_labels(&dir.join(format!("labels/{name}.nii.gz")), &labels, &geometry)
 }
@@ -116,6 +121,13 @@ impl Knee {
         Distances { femur: grown(femur), tibia: grown(tibia) }
     }
 
+    /// How far inside the cartilage, which lines the bones at the joint, a place outside the bones is, mm; further away
+    /// the bone is bare.
+    fn cartilage(&self, place: [f32; 3], distances: &Distances) -> f32 {
+        let height = (place[0] - self.joint[0]).abs();
+        (CARTILAGE_THICKNESS - distances.femur.min(distances.tibia)).min(CARTILAGE_HEIGHT - height)
+    }
+
     /// Signal of each voxel, about 0 to 1000.
     fn intensities(&self, distances: &[Distances], rng: &mut ChaCha8Rng) -> Vec<f32> {
         let (slow, fine) = (clouds(SIZE, 12, rng), clouds(SIZE, 3, rng));
@@ -123,6 +135,8 @@ impl Knee {
         let [marrow, muscle, cartilage] = [draw(0.62, 0.85, rng), draw(0.25, 0.4, rng), draw(0.5, 0.65, rng)];
         let sigma = draw(0.02, 0.05, rng);
         let (real, imaginary) = (white(distances.len(), rng), white(distances.len(), rng));
+        // A coil sees less of what is further from it.
+        let (coil, fall) = ([draw(-30.0, 30.0, rng), -60.0, draw(-25.0, 25.0, rng)], draw(0.0, 0.5, rng));
         let signal = |index: usize| {
             let place = place(index);
             let Distances { femur, tibia } = distances[index];
@@ -132,13 +146,13 @@ impl Knee {
             let mut paint = |inside: f32, value: f32| signal += (value - signal) * soft_step(inside, 2.0);
             paint(leg, 0.85 + 0.04 * fine[index]);
             paint(leg - self.fat, muscle + 0.05 * slow[index] + 0.04 * fine[index]);
-            // Cartilage lines the joint; further away the bone is bare.
+            paint(self.cartilage(place, &distances[index]), cartilage + 0.03 * fine[index]);
             let height = (place[0] - self.joint[0]).abs();
-            paint((3.0 - bone).min(12.0 - height), cartilage + 0.03 * fine[index]);
-            paint(if height < 12.0 { -bone } else { 1.0 - bone }, 0.08);
+            paint(if height < CARTILAGE_HEIGHT { -bone } else { 1.0 - bone }, 0.08);
             paint(-bone - 2.0, marrow + 0.04 * slow[index] + 0.05 * fine[index]);
             let slope: f32 = (0..3).map(|axis| bias[axis] * place[axis] / 50.0).sum();
-            let biased = signal * (1.0 + slope + 0.05 * slow[index]).max(0.2);
+            let squared: f32 = (0..3).map(|axis| ((place[axis] - coil[axis]) / 60.0).powi(2)).sum();
+            let biased = signal * ((1.0 + slope + 0.05 * slow[index]) * (1.0 - fall * (squared - 1.0) / 4.0)).max(0.2);
             // The magnitude of a complex signal: Rician noise.
             (1000.0 * (biased + sigma * real[index]).hypot(sigma * imaginary[index])).round()
         };
@@ -156,4 +170,38 @@ fn ellipsoid(place: [f32; 3], half: [f32; 3]) -> f32 {
 fn smooth_union(a: f32, b: f32, radius: f32) -> f32 {
     let overlap = (radius - (a - b).abs()).max(0.0) / radius;
     a.min(b) - overlap * overlap * radius / 4.0
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    /// Median signal of the voxels for which `of` holds.
+    fn median(values: &[f32], of: impl Fn(usize) -> bool) -> f32 {
+        let mut values: Vec<f32> =
+            values.iter().enumerate().filter(|(index, _)| of(*index)).map(|(_, value)| *value).collect();
+        values.sort_by(f32::total_cmp);
+        values[values.len() / 2]
+    }
+
+    #[test]
+    fn cartilage_is_a_rim_at_the_joint_with_a_signal_of_its_own() {
+        for seed in 0..4 {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let knee = Knee::draw(&mut rng);
+            let count: usize = SIZE.iter().product();
+            let distances: Vec<Distances> = (0..count).map(|index| knee.distances(place(index), 0.0)).collect();
+            let values = knee.intensities(&distances, &mut rng);
+            let bone = |index: usize| distances[index].femur.min(distances[index].tibia);
+            let inside = |index: usize| bone(index) >= 0.0 && knee.cartilage(place(index), &distances[index]) > 0.0;
+            let part = (0..count).filter(|index| inside(*index)).count() as f32 / count as f32;
+            assert!((0.01..0.15).contains(&part), "seed {seed}: {part}");
+            let cartilage = median(&values, |index| inside(index) && (1.0..2.0).contains(&bone(index)));
+            let cortex = median(&values, |index| (-1.6..-0.6).contains(&bone(index)));
+            let marrow = median(&values, |index| bone(index) < -5.0);
+            assert!(cartilage > 1.2 * cortex && marrow > 1.2 * cortex, "{seed}: {cartilage} {cortex} {marrow}");
+        }
+    }
 }

@@ -25,10 +25,13 @@ pub enum Kind {
     /// the labels of [`Kind::Echo`], frames along the third axis, and `phantom0001.json` with the volumes. To segment
     /// and measure; training takes single images.
     EchoCine,
-    /// Gland histology, RGB 192 x 192, in `images/` and `labels/`. Labels: 0 tissue, 255 gland.
+    /// Gland histology, RGB 192 x 192, in `images/` and `labels/`. Labels: 0 tissue, 255 gland. Some glands touch:
+    /// `instances/` has their numbers, to evaluate single glands by.
     Glands,
     /// Knee MRI, volumes of 48 x 40 x 56 voxels, NIfTI in `images/` and `labels/`. Labels: 1 femur, 2 tibia.
     Knee,
+    /// The same knees, with the cartilage of both bones as label 3.
+    KneeCartilage,
 }
 
 /// Writes `count` phantoms of a kind into `dir`, which is created if needed; files of the same names are replaced.
@@ -40,10 +43,12 @@ pub fn write(kind: Kind, count: usize, seed: u64, dir: &Path) -> Result<()> {
         return Err(Error::new(ErrorKind::Setting, format!("count is {count}, expected 1 to 9999")));
     }
     create_folder(dir)?;
-    if matches!(kind, Kind::Glands | Kind::Knee) {
-        create_folder(&dir.join("images"))?;
-        create_folder(&dir.join("labels"))?;
-    }
+    let folders: &[&str] = match kind {
+        Kind::Echo | Kind::EchoCine => &[],
+        Kind::Glands => &["images", "labels", "instances"],
+        Kind::Knee | Kind::KneeCartilage => &["images", "labels"],
+    };
+    folders.iter().try_for_each(|folder| create_folder(&dir.join(folder)))?;
     for number in 1..=count {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(number as u64);
@@ -52,7 +57,8 @@ pub fn write(kind: Kind, count: usize, seed: u64, dir: &Path) -> Result<()> {
             Kind::Echo => echo::write(&name, &mut rng, dir)?,
             Kind::EchoCine => echo::write_beat(&name, &mut rng, dir)?,
             Kind::Glands => glands::write(&name, &mut rng, dir)?,
-            Kind::Knee => knee::write(&name, &mut rng, dir)?,
+            Kind::Knee => knee::write(&name, false, &mut rng, dir)?,
+            Kind::KneeCartilage => knee::write(&name, true, &mut rng, dir)?,
         }
     }
     Ok(())
@@ -129,7 +135,12 @@ mod tests {
 
     #[test]
     fn every_kind_is_deterministic_complete_and_found() {
-        let kinds = [(Kind::Echo, 2, &[0, 1, 2, 3][..]), (Kind::Glands, 1, &[0, 255]), (Kind::Knee, 1, &[0, 1, 2])];
+        let kinds = [
+            (Kind::Echo, 2, &[0, 1, 2, 3][..]),
+            (Kind::Glands, 1, &[0, 255]),
+            (Kind::Knee, 1, &[0, 1, 2]),
+            (Kind::KneeCartilage, 1, &[0, 1, 2, 3]),
+        ];
         for (kind, per_phantom, values) in kinds {
             let (one, more, other) =
                 (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
