@@ -151,7 +151,7 @@ mod tests {
             fs::write(path(file), "").unwrap();
         }
         let folder = temp.path().to_path_buf();
-        assert_eq!(names(&jobs(&[folder.clone()], &[], 1)), ["a_0000", "a_0001", "b_0000", "c"]);
+        assert_eq!(names(&jobs(std::slice::from_ref(&folder), &[], 1)), ["a_0000", "a_0001", "b_0000", "c"]);
         // Whichever channel is named, and however often.
         let both = jobs(&[path("a_0001.nii.gz"), folder], &[], 2);
         assert_eq!(names(&both), ["a", "b_0000", "c"]);
