@@ -22,6 +22,8 @@ use ndarray::{ArrayViewD, Axis, Slice};
 
 pub use channels::{channel_files, read_channels, split_channel};
 pub use cine::{Cine, Content, Study};
+#[cfg(feature = "dicom")]
+pub use dicom::{DicomSeg, DicomSegAlgorithm, DicomSegKind};
 pub use gif::write_cine;
 pub use overlay::{overlay, write_overlay};
 pub use write::{output_extension, write_labels, write_scalar};

@@ -16,6 +16,7 @@ use ldseg::{Error, ErrorKind, Result};
 use ndarray::{ArrayD, Axis, stack};
 
 use super::super::inputs::Job;
+use super::dicom_seg::{DICOM_SEG, SegOutput};
 use super::results::{ClassResult, Done, FrameDone, mean, write_json};
 use super::{OVERLAY, Plan, UNCERTAINTY, Worker};
 
@@ -42,6 +43,7 @@ impl Plan {
         let others = [
             (self.overlay, OVERLAY, &["png", "gif"][..]),
             (self.uncertainty, UNCERTAINTY, &maps),
+            (self.dicom_seg.asked(), DICOM_SEG, &["dcm"]),
             (self.json, "", &["json"]),
         ];
         let all = others.iter().all(|(asked, suffix, extensions)| !asked || find(suffix, extensions).is_some());
@@ -80,6 +82,7 @@ impl Plan {
             output: path("", extension)?,
             overlay: self.overlay.then(|| path(OVERLAY, picture)).transpose()?,
             uncertainty: self.uncertainty.then(|| path(UNCERTAINTY, extension)).transpose()?,
+            dicom_seg: self.dicom_seg.asked().then(|| path(DICOM_SEG, "dcm")).transpose()?,
             seconds: 0.0,
             classes: Vec::new(),
             mean_uncertainty: 0.0,
@@ -97,11 +100,13 @@ impl Plan {
             (_, given) => given.map(|spacing| [spacing; 2]),
         };
         let json = self.json.then(|| path("", "json")).transpose()?;
+        let mut seg = self.dicom_seg.start(self, input)?;
         match &study.content {
-            Content::Still(image) => self.still(worker, image, spacing, &mut done),
-            Content::Cine(cine) => self.cine(worker, cine, spacing, &mut done),
+            Content::Still(image) => self.still(worker, image, spacing, &mut seg, &mut done),
+            Content::Cine(cine) => self.cine(worker, cine, spacing, &mut seg, &mut done),
         }
         .map_err(|e| e.in_file(input))?;
+        seg.write(done.dicom_seg.as_deref())?;
         done.seconds = start.elapsed().as_secs_f64();
         if let Some(path) = &json {
             write_json(path, &done)?;
@@ -113,8 +118,16 @@ impl Plan {
         self.bundle.manifest().classes.iter().map(|class| class.colour).collect()
     }
 
-    fn still(&self, worker: &mut Worker, image: &Image, spacing: Option<[f64; 2]>, done: &mut Done) -> Result<()> {
+    fn still(
+        &self,
+        worker: &mut Worker,
+        image: &Image,
+        spacing: Option<[f64; 2]>,
+        seg: &mut SegOutput,
+        done: &mut Done,
+    ) -> Result<()> {
         let Frame { segmentation, in_time, .. } = worker.frames.segment(&mut worker.segmenter, image, 0)?;
+        seg.add(&segmentation)?;
         write_labels(&done.output, &segmentation.labels, &image.geometry)?;
         if let Some(path) = &done.overlay {
             write_overlay(path, image, &segmentation.labels, &self.colours())?;
@@ -137,13 +150,21 @@ impl Plan {
     }
 
     /// One frame after the other; the outputs hold all of them.
-    fn cine(&self, worker: &mut Worker, cine: &Cine, spacing: Option<[f64; 2]>, done: &mut Done) -> Result<()> {
+    fn cine(
+        &self,
+        worker: &mut Worker,
+        cine: &Cine,
+        spacing: Option<[f64; 2]>,
+        seg: &mut SegOutput,
+        done: &mut Done,
+    ) -> Result<()> {
         let (mut labels, mut uncertainty, mut pictures) = (Vec::new(), Vec::new(), Vec::new());
         let mut ventricles = Vec::new();
         let mut time_seconds = 0.0;
         for (index, shown) in cine.seconds().iter().enumerate() {
             let image = cine.frame(index)?;
             let frame = worker.frames.segment(&mut worker.segmenter, &image, index as u64)?;
+            seg.add(&frame.segmentation)?;
             // A ratio of volumes needs no unit.
             let measured = self.frame_ventricle(&frame.segmentation, spacing.unwrap_or([1.0; 2]))?;
             let ventricle = measured.ventricle.clone().filter(|_| spacing.is_some());

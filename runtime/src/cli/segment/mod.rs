@@ -1,6 +1,7 @@
 //! `ldseg segment`.
 
 mod cohort;
+mod dicom_seg;
 mod frames;
 mod job;
 mod results;
@@ -22,6 +23,7 @@ use ldseg::segmenter::Segmenter;
 use ldseg::{Error, ErrorKind, Result};
 
 use self::cohort::CohortArgs;
+use self::dicom_seg::{DICOM_SEG, DicomSegArgs};
 pub(super) use self::frames::FrameArgs;
 pub(super) use self::results::{ClassResult, mean};
 use self::results::{Document, Done, FileOutcome, FileResult};
@@ -57,6 +59,8 @@ pub(super) struct SegmentArgs {
     /// Also write a map of the uncertainty, 0 to 1
     #[arg(long)]
     uncertainty: bool,
+    #[command(flatten)]
+    dicom_seg: DicomSegArgs,
     /// Also measure the left ventricle in echocardiograms: area, long axis and volume, and over a cine the ejection
     /// fraction; with --json
     #[arg(long, requires = "json")]
@@ -88,6 +92,7 @@ struct Plan {
     output: PathBuf,
     overlay: bool,
     uncertainty: bool,
+    dicom_seg: DicomSegArgs,
     skip_done: bool,
     /// Set where measuring was asked for.
     measure: Option<HeartClasses>,
@@ -114,7 +119,7 @@ impl Plan {
         let mut options = args.sampling.options(bundle.manifest())?;
         // An ejection fraction of each sample gives its interval.
         options.keep_samples = measure.is_some() && options.samples > 1;
-        let suffixes = [(args.overlay, OVERLAY), (args.uncertainty, UNCERTAINTY)];
+        let suffixes = [(args.overlay, OVERLAY), (args.uncertainty, UNCERTAINTY), (args.dicom_seg.asked(), DICOM_SEG)];
         let suffixes: Vec<_> = suffixes.iter().filter(|(asked, _)| *asked).map(|(_, suffix)| *suffix).collect();
         let jobs = jobs(&args.input, &suffixes, bundle.manifest().channels);
         Ok(Self {
@@ -125,6 +130,7 @@ impl Plan {
             output: args.output,
             overlay: args.overlay,
             uncertainty: args.uncertainty,
+            dicom_seg: args.dicom_seg,
             skip_done: args.cohort.skip_done,
             measure,
             pixel_spacing: args.pixel_spacing,

@@ -54,6 +54,8 @@ pub(super) struct Done {
     pub(super) overlay: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) uncertainty: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) dicom_seg: Option<PathBuf>,
     /// Reading, segmenting and writing.
     pub(super) seconds: f64,
     pub(super) classes: Vec<ClassResult>,

@@ -1,5 +1,9 @@
 //! DICOM images and cines, ultrasound above all: native, RLE, deflated and JPEG (baseline and lossless) pixel data.
 
+#[cfg(test)]
+mod fixtures;
+mod seg;
+
 use std::path::Path;
 
 use ::image::{DynamicImage, RgbImage};
@@ -8,6 +12,7 @@ use dicom_pixeldata::{
     ConvertOptions, DecodedPixelData, ModalityLutOption, PhotometricInterpretation, PixelDecoder, VoiLutOption,
 };
 
+pub use self::seg::{DicomSeg, DicomSegAlgorithm, DicomSegKind};
 use super::cine::{Cine, Content, Study};
 use super::{Geometry, Image, picture};
 use crate::{Error, ErrorKind, Result};
@@ -37,9 +42,8 @@ const UNTIMED: f64 = 0.1;
 
 /// Reads a still image, or a cine where there is more than one frame.
 pub(super) fn read(path: &Path) -> Result<Study> {
-    let unreadable = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Format, format!("is not a readable DICOM: {e}"));
-    let object = open_file(path).map_err(|e| unreadable(&chain(&e)))?;
-    let pixels = object.decode_pixel_data().map_err(|e| unreadable(&chain(&e)))?;
+    let object = open_file(path).map_err(|e| unreadable(&e))?;
+    let pixels = object.decode_pixel_data().map_err(|e| unreadable(&e))?;
     let size = [pixels.columns(), pixels.rows()];
     let mut notes = Vec::new();
     let known = spacing(&object, size, &mut notes);
@@ -55,6 +59,10 @@ pub(super) fn read(path: &Path) -> Result<Study> {
     };
     let ultrasound = object.get(MODALITY).and_then(|element| element.to_str().ok()).is_some_and(|m| m.trim() == "US");
     Ok(Study { content, notes, ultrasound, spacing_known: known.is_some() })
+}
+
+fn unreadable(error: &dyn std::error::Error) -> Error {
+    Error::new(ErrorKind::Format, format!("is not a readable DICOM: {}", chain(error)))
 }
 
 /// An error with all that it says of its causes.
