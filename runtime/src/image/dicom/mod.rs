@@ -1,17 +1,22 @@
 //! DICOM images and cines, ultrasound above all: native, RLE, deflated and JPEG (baseline and lossless) pixel data.
 
+mod colour;
 #[cfg(test)]
 mod fixtures;
+mod jpeg;
+mod layout;
+mod pixels;
+mod rle;
 mod seg;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 
-use ::image::{DynamicImage, RgbImage};
-use dicom_object::{DefaultDicomObject, InMemDicomObject, Tag, open_file};
-use dicom_pixeldata::{
-    ConvertOptions, DecodedPixelData, ModalityLutOption, PhotometricInterpretation, PixelDecoder, VoiLutOption,
-};
+use dicom_dictionary_std::{tags, uids};
+use dicom_object::{InMemDicomObject, Tag, open_file};
 
+use self::layout::Layout;
 pub use self::seg::{DicomSeg, DicomSegAlgorithm, DicomSegKind};
 use super::cine::{Cine, Content, Study};
 use super::{Geometry, Image, picture};
@@ -30,9 +35,6 @@ const REGION_UNITS: [Tag; 2] = [Tag(0x0018, 0x6024), Tag(0x0018, 0x6026)];
 const REGION_DELTA: [Tag; 2] = [Tag(0x0018, 0x602C), Tag(0x0018, 0x602E)];
 /// Along Y, along X.
 const PIXEL_SPACING: Tag = Tag(0x0028, 0x0030);
-/// Of red, green and blue.
-const PALETTE_DESCRIPTORS: [Tag; 3] = [Tag(0x0028, 0x1101), Tag(0x0028, 0x1102), Tag(0x0028, 0x1103)];
-const PALETTES: [Tag; 3] = [Tag(0x0028, 0x1201), Tag(0x0028, 0x1202), Tag(0x0028, 0x1203)];
 /// [`REGION_FORMAT`] of a 2-D tissue or flow image.
 const TWO_DIMENSIONAL: f64 = 1.0;
 /// [`REGION_UNITS`] of lengths.
@@ -43,21 +45,26 @@ const UNTIMED: f64 = 0.1;
 /// Reads a still image, or a cine where there is more than one frame.
 pub(super) fn read(path: &Path) -> Result<Study> {
     let object = open_file(path).map_err(|e| unreadable(&e))?;
-    let pixels = object.decode_pixel_data().map_err(|e| unreadable(&e))?;
-    let size = [pixels.columns(), pixels.rows()];
+    if text(&object, tags::SOP_CLASS_UID).as_deref() == Some(uids::SEGMENTATION_STORAGE) {
+        return Err(Error::new(ErrorKind::Format, "is a DICOM segmentation, expected an image"));
+    }
+    let layout = Layout::read(&object)?;
     let mut notes = Vec::new();
-    let known = spacing(&object, size, &mut notes);
+    let known = spacing(&object, [layout.columns as u32, layout.rows as u32], &mut notes);
     let spacing = known.unwrap_or([1.0; 2]);
-    let mut frames =
-        (0..pixels.number_of_frames()).map(|frame| picture_of(&object, &pixels, frame)).collect::<Result<Vec<_>>>()?;
-    let content = if frames.len() == 1 {
-        let data = picture::intensities(&frames.remove(0))?;
-        Content::Still(Image { data, spacing: spacing.to_vec(), geometry: Geometry::Picture })
-    } else {
-        let seconds = seconds(&object, frames.len(), &mut notes);
-        Content::Cine(Cine::new(frames, seconds, spacing)?)
+    let mut frames = pixels::frames(&object, &layout)?;
+    let content = match (frames.len(), frames.pop()) {
+        (1, Some(frame)) => {
+            let data = colour::intensities(&object, frame, &layout)?;
+            Content::Still(Image { data, spacing: spacing.to_vec(), geometry: Geometry::Picture })
+        }
+        (_, last) => {
+            let seconds = seconds(&object, layout.frames, &mut notes);
+            let frames = frames.into_iter().chain(last).map(|frame| colour::picture(&object, frame, &layout));
+            Content::Cine(Cine::new(frames.collect::<Result<_>>()?, seconds, spacing)?)
+        }
     };
-    let ultrasound = object.get(MODALITY).and_then(|element| element.to_str().ok()).is_some_and(|m| m.trim() == "US");
+    let ultrasound = text(&object, MODALITY).as_deref() == Some("US");
     Ok(Study { content, notes, ultrasound, spacing_known: known.is_some() })
 }
 
@@ -76,56 +83,11 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// One frame; a window that only serves its display is not applied.
-fn picture_of(object: &DefaultDicomObject, pixels: &DecodedPixelData, frame: u32) -> Result<DynamicImage> {
-    let failed = |e: dicom_pixeldata::Error| {
-        Error::new(ErrorKind::Format, format!("frame {frame} cannot be read: {}", chain(&e)))
-    };
-    if pixels.samples_per_pixel() == 1 && pixels.photometric_interpretation().as_str() == "PALETTE COLOR" {
-        return paint(object, pixels.frame_data(frame).map_err(failed)?, pixels);
-    }
-    let plain = matches!(pixels.photometric_interpretation(), PhotometricInterpretation::Monochrome2)
-        && pixels.bits_allocated() == 8;
-    let modality = if plain { ModalityLutOption::None } else { ModalityLutOption::Default };
-    let options = ConvertOptions::new().with_modality_lut(modality).with_voi_lut(VoiLutOption::Identity);
-    pixels.to_dynamic_image_with_options(frame, &options).map_err(failed)
-}
-
-/// Looks up 8-bit indices in the file's palettes (DICOM PS3.3, C.7.6.3.1.5 and C.7.6.3.1.6).
-fn paint(object: &DefaultDicomObject, indices: &[u8], pixels: &DecodedPixelData) -> Result<DynamicImage> {
-    let fail = |what: &str| Error::new(ErrorKind::Format, format!("is in PALETTE COLOR, and {what}"));
-    if pixels.bits_allocated() != 8 {
-        return Err(fail("its indices have more than 8 bits, which is not supported"));
-    }
-    let mut palettes = Vec::with_capacity(3);
-    for (descriptor, palette) in PALETTE_DESCRIPTORS.into_iter().zip(PALETTES) {
-        let [entries, first, bits] = numbers(object, descriptor)[..] else {
-            return Err(fail("a palette is not described by three numbers"));
-        };
-        // 0 stands for 65536, which 16 bits cannot hold.
-        let entries = if entries == 0.0 { 65_536 } else { entries as usize };
-        if !(1..=65_536).contains(&entries) {
-            return Err(fail("a palette has an impossible number of entries"));
-        }
-        let data = object.get(palette).and_then(|element| element.to_bytes().ok());
-        let data = data.ok_or_else(|| fail("a palette is missing"))?;
-        // Of 16-bit entries the upper half is what a display of 8 bits shows. 8-bit entries may be stored in 16 bits.
-        let wide = data.len() >= 2 * entries;
-        let shift = if bits > 8.0 { 8 } else { 0 };
-        let entry = |k: usize| match wide {
-            true => data.get(2 * k..2 * k + 2).map(|pair| (u16::from_le_bytes([pair[0], pair[1]]) >> shift) as u8),
-            false => data.get(k).copied(),
-        };
-        let table: Option<Vec<u8>> = (0..entries).map(entry).collect();
-        palettes.push((first as usize, table.ok_or_else(|| fail("a palette is shorter than it says"))?));
-    }
-    let look = |(first, table): &(usize, Vec<u8>), index: u8| {
-        table[usize::from(index).saturating_sub(*first).min(table.len() - 1)]
-    };
-    let data: Vec<u8> = indices.iter().flat_map(|&index| palettes.iter().map(move |p| look(p, index))).collect();
-    RgbImage::from_raw(pixels.columns(), pixels.rows(), data)
-        .map(DynamicImage::ImageRgb8)
-        .ok_or_else(|| fail("a frame has another size than the file says"))
+/// The text of an element without the padding; `None` where there is none.
+fn text(object: &InMemDicomObject, tag: Tag) -> Option<String> {
+    let text = object.get(tag)?.to_str().ok()?;
+    let text = text.trim_matches([' ', '\0']);
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// The numbers of an element; empty where it is absent or holds none.

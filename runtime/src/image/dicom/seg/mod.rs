@@ -10,9 +10,9 @@ use std::path::Path;
 
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::mem::InMemElement;
-use dicom_object::{FileMetaTableBuilder, InMemDicomObject, OpenFileOptions, Tag};
+use dicom_object::{FileMetaTableBuilder, InMemDicomObject, OpenFileOptions};
 
-use super::{chain, unreadable};
+use super::{chain, text, unreadable};
 use crate::bundle::Class;
 use crate::files::write_atomically;
 use crate::image::Labels;
@@ -173,11 +173,4 @@ impl DicomSeg {
         let file = self.object().with_meta(meta).map_err(|e| failed(&e))?;
         write_atomically(path, |temporary| file.write_to_file(temporary).map_err(|e| failed(&e)))
     }
-}
-
-/// The text of an element without the padding; `None` where there is none.
-fn text(object: &InMemDicomObject, tag: Tag) -> Option<String> {
-    let text = object.get(tag)?.to_str().ok()?;
-    let text = text.trim_matches([' ', '\0']);
-    (!text.is_empty()).then(|| text.to_owned())
 }

@@ -6,8 +6,9 @@ use dicom_object::mem::InMemElement;
 use dicom_object::{InMemDicomObject, Tag};
 use sha2::{Digest, Sha256};
 
+use super::super::text;
 use super::elements::{Code, code, element, long_string, number, one, sequence};
-use super::{DicomSeg, DicomSegKind, MAX_FRACTION, text};
+use super::{DicomSeg, DicomSegKind, MAX_FRACTION};
 
 /// Added to the source's series number, so that a study's list shows both side by side.
 const SERIES_OFFSET: i64 = 1000;

@@ -1,6 +1,6 @@
 //! Objects that are read back with the DICOM library; the project's other tests have other readers look at them.
 
-use dicom_object::{DefaultDicomObject, open_file};
+use dicom_object::{DefaultDicomObject, Tag, open_file};
 use ndarray::{Array4, Axis, IxDyn};
 use tempfile::TempDir;
 
