@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod data_in;
+mod dicom;
 mod equivalence;
 mod evaluate;
 mod inspect;

@@ -56,10 +56,14 @@ pub(super) fn frames(object: &DefaultDicomObject, layout: &Layout) -> Result<Vec
         (
             uids::JPEG_BASELINE8_BIT | uids::JPEG_EXTENDED12_BIT | uids::JPEG_LOSSLESS | uids::JPEG_LOSSLESS_SV1,
             Value::PixelSequence(stored),
-        ) => fragments(stored.fragments(), stored.offset_table(), layout.frames)?
-            .iter()
-            .map(|fragment| jpeg::decode(fragment, layout))
-            .collect(),
+        ) => {
+            // A process or a precision of JPEG may be one that the decoder hasn't.
+            let named = |e: Error| fail(format!("{e} (transfer syntax {syntax})"));
+            fragments(stored.fragments(), stored.offset_table(), layout.frames)?
+                .iter()
+                .map(|fragment| jpeg::decode(fragment, layout).map_err(named))
+                .collect()
+        }
         _ => {
             let name = UNSUPPORTED.iter().find(|(start, _)| syntax.starts_with(start)).map_or("unknown", |(_, n)| n);
             Err(fail(format!(

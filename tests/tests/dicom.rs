@@ -1,0 +1,111 @@
+//! DICOM against other implementations: pydicom's pixels, and highdicom as a reader of segmentation objects.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use ldseg::image::{Content, read_study};
+use serde_json::Value;
+
+use crate::support::{Arguments, ldseg, note};
+
+/// Largest and mean difference between two JPEG decoders: their inverse transforms round differently, and where chrominance
+/// is stored at half the size, one interpolates and the other repeats.
+const JPEG_DIFFERENCE: (f32, f32) = (60.0, 2.0);
+
+/// A Python that has `modules`: `$LDSEG_PYTHON`, else `python3`. `None`, said aloud, where it hasn't.
+fn python(test: &str, modules: &str) -> Option<PathBuf> {
+    let python = env::var_os("LDSEG_PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
+    let found = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
+    if found.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    let python = python.display();
+    note(&format!("SKIPPED: {test}, as {python} has not all of {modules}; LDSEG_PYTHON names another Python"));
+    None
+}
+
+/// What the script prints.
+fn peers(python: &Path, arguments: &Arguments) -> Value {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dicom_peers.py");
+    let output = Command::new(python).arg(script).args(arguments.iter().map(AsRef::as_ref)).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn pixels_are_those_of_pydicom() {
+    let Some(python) = python("pixels_are_those_of_pydicom", "pydicom, PIL") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let files = peers(&python, &[&"pixels", &folder.path()]);
+    let files = files.as_array().unwrap();
+    let (mut equal, mut refused) = (0, 0);
+    for file in files {
+        let [path, name, syntax] = ["path", "name", "syntax"].map(|key| file[key].as_str().unwrap());
+        let unsupported = ["1.2.840.10008.1.2.4.8", "1.2.840.10008.1.2.4.9", "1.2.840.10008.1.2.4.51"]
+            .iter()
+            .any(|start| syntax.starts_with(start));
+        let study = match read_study(Path::new(path)) {
+            Ok(study) => study,
+            Err(error) if unsupported && error.to_string().contains(syntax) => {
+                refused += 1;
+                continue;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let found: Vec<f32> = match study.content {
+            Content::Still(image) => image.data.iter().copied().collect(),
+            Content::Cine(cine) => (0..cine.len()).flat_map(|frame| cine.frame(frame).unwrap().data).collect(),
+        };
+        let bytes = fs::read(folder.path().join(format!("{name}.f32"))).unwrap();
+        let expected: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|&value| f32::from_le_bytes(value)).collect();
+        let channels = file["shape"][1].as_u64().unwrap();
+        assert_eq!(found.len(), expected.len(), "{name}: {}", file["shape"]);
+        let differences = || found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+        let (largest, mean) = (differences().fold(0.0, f32::max), differences().sum::<f32>() / found.len() as f32);
+        println!("{name:40} {syntax:24} {channels} channels: largest {largest}, mean {mean:.3}");
+        let lossy = ["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"].contains(&syntax);
+        // Luminance and chrominance that are not compressed are rounded once.
+        let allowed = if lossy { JPEG_DIFFERENCE } else { (1.0, 0.5) };
+        assert!(largest <= allowed.0 && mean <= allowed.1, "{name}: {largest}, {mean}");
+        equal += 1;
+    }
+    assert!(equal >= 20, "{equal} files were compared, {refused} refused, of {}", files.len());
+}
+
+#[test]
+fn highdicom_reads_segmentation_objects() {
+    let test = "highdicom_reads_segmentation_objects";
+    let Some(python) = python(test, "pydicom, highdicom, nibabel") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/echo");
+    let files = Command::new(&python).args(["-c", "import pydicom.data as d; print(d.__path__[0])"]).output().unwrap();
+    let files = Path::new(String::from_utf8(files.stdout).unwrap().trim()).join("test_files");
+    // A cine and a still of an ultrasound device, and a still that knows its place in the patient.
+    for (name, extension) in [("examples_ybr_color", "nii.gz"), ("examples_rgb_color", "png"), ("CT_small", "png")] {
+        let source = files.join(format!("{name}.dcm"));
+        for kind in ["binary", "fractional"] {
+            let output = folder.path().join(kind);
+            ldseg(&[
+                &"segment",
+                &source,
+                &"--bundle",
+                &bundle,
+                &"--output",
+                &output,
+                &"--dicom-seg",
+                &kind,
+                &"--steps",
+                &"1",
+            ])
+            .ok();
+            let seg = output.join(format!("{name}.seg.dcm"));
+            let labels = output.join(format!("{name}.{extension}"));
+            let read = peers(&python, &[&"segmentation", &seg, &source, &labels]);
+            println!("{name} {kind}: {read}");
+            assert_eq!(read["differing"], 0, "{name}, {kind}");
+            assert_eq!(read["segments"]["left ventricle"], "87878005");
+            assert_eq!(read["segments"].as_object().unwrap().len(), 3);
+        }
+    }
+}
