@@ -35,7 +35,13 @@ impl Study {
         Self { content, notes: Vec::new(), ultrasound: false, spacing_known }
     }
 
-    /// Replaces colour by its luminance (ITU-R BT.601), and notes it.
+    /// Whether a model of grey images may take the luminance: of ultrasound, and of any cine, as the formats of cines store
+    /// grey in colour, with lossy compression or a palette, and devices draw coloured marks.
+    pub fn luminance_serves(&self) -> bool {
+        self.ultrasound || matches!(self.content, Content::Cine(_))
+    }
+
+    /// Replaces colour by its luminance (ITU-R BT.601), and notes it. Channels that are all equal are no colour.
     pub fn into_grey(mut self) -> Self {
         let coloured = match &mut self.content {
             Content::Still(image) => image.make_grey(),
@@ -76,10 +82,10 @@ impl Cine {
         Ok(Self { frames, seconds, spacing })
     }
 
-    /// Whether there was any colour.
+    /// Whether there was any colour. Frames whose channels are equal stay as they are where all frames are so.
     fn make_grey(&mut self) -> bool {
-        let coloured = self.frames.iter().any(|frame| frame.color().has_color());
-        for frame in self.frames.iter_mut().filter(|frame| frame.color().has_color()) {
+        let coloured = self.frames.iter().any(is_coloured);
+        for frame in self.frames.iter_mut().filter(|frame| coloured && frame.color().has_color()) {
             let rgb = frame.to_rgb16();
             let grey = |x, y| Luma([luminance(rgb.get_pixel(x, y).0.map(f32::from)).round() as u16]);
             *frame = DynamicImage::ImageLuma16(ImageBuffer::from_fn(rgb.width(), rgb.height(), grey));
@@ -134,7 +140,7 @@ impl Image {
 
     /// Whether there was any colour.
     fn make_grey(&mut self) -> bool {
-        if self.data.shape()[0] != 3 {
+        if self.data.shape()[0] != 3 || self.with_channels(1).is_ok() {
             return false;
         }
         let plane = |c| self.data.index_axis(Axis(0), c);
@@ -149,7 +155,52 @@ impl Image {
     }
 }
 
+fn is_coloured(frame: &DynamicImage) -> bool {
+    fn differ<T: PartialEq>([r, g, b]: &[T; 3]) -> bool {
+        r != g || g != b
+    }
+    match frame {
+        DynamicImage::ImageRgb8(pixels) => pixels.pixels().any(|pixel| differ(&pixel.0)),
+        DynamicImage::ImageRgb16(pixels) => pixels.pixels().any(|pixel| differ(&pixel.0)),
+        other => other.color().has_color(),
+    }
+}
+
 /// Luminance of R, G and B (ITU-R BT.601).
-fn luminance([r, g, b]: [f32; 3]) -> f32 {
+pub(super) fn luminance([r, g, b]: [f32; 3]) -> f32 {
     0.299 * r + 0.587 * g + 0.114 * b
+}
+
+#[cfg(test)]
+mod tests {
+    use ::image::{Rgb, RgbImage};
+
+    use super::*;
+
+    fn study(pixel: [u8; 3]) -> Study {
+        let frames =
+            vec![RgbImage::from_pixel(2, 2, Rgb([7; 3])).into(), RgbImage::from_pixel(2, 2, Rgb(pixel)).into()];
+        Study::new(Content::Cine(Cine::new(frames, vec![0.1; 2], [1.0; 2]).unwrap()), false)
+    }
+
+    #[test]
+    fn colour_becomes_luminance_and_is_noted() {
+        let study = study([200, 100, 50]);
+        assert!(study.luminance_serves());
+        let study = study.into_grey();
+        assert_eq!(study.notes, ["is in colour, and its luminance is taken"]);
+        let Content::Cine(cine) = study.content else { panic!("it was a cine") };
+        let [grey, luminance] = [0, 1].map(|index| cine.frame(index).unwrap().data);
+        assert_eq!((grey.shape(), luminance.shape()), (&[1, 2, 2][..], &[1, 2, 2][..]));
+        // 16 bits: an 8-bit value times 257.
+        assert_eq!((grey[[0, 0, 0]], luminance[[0, 1, 1]]), (7.0 * 257.0, (124.2_f32 * 257.0).round()));
+    }
+
+    #[test]
+    fn grey_in_the_guise_of_colour_is_left_alone() {
+        let study = study([9; 3]).into_grey();
+        assert!(study.notes.is_empty());
+        let Content::Cine(cine) = study.content else { panic!("it was a cine") };
+        assert_eq!(cine.frame(1).unwrap().with_channels(1).unwrap()[[0, 0, 0]], 9.0);
+    }
 }

@@ -1,8 +1,9 @@
 //! Images in, label maps out, in the file's own grid and geometry.
 //!
-//! Read: PNG, BMP, JPEG, TIFF, NIfTI-1 (`.nii`, `.nii.gz`) and MetaImage (`.mhd`, `.mha`), cines as GIF, and with
+//! Read: PNG, BMP, JPEG, TIFF, NIfTI-1 (`.nii`, `.nii.gz`) and MetaImage (`.mhd`, `.mha`), cines as GIF and AVI, and with
 //! feature `dicom` both as DICOM (`.dcm`). Nothing in a file is believed before it is checked: sizes against the bytes that are there, values against being finite.
 
+mod avi;
 mod channels;
 mod cine;
 #[cfg(feature = "dicom")]
@@ -103,6 +104,7 @@ impl Image {
 enum Format {
     Picture(ImageFormat),
     Gif,
+    Avi,
     #[cfg(feature = "dicom")]
     Dicom,
     Nifti {
@@ -119,6 +121,7 @@ const FORMATS: &[(&str, Format)] = &[
     (".tif", Format::Picture(ImageFormat::Tiff)),
     (".tiff", Format::Picture(ImageFormat::Tiff)),
     (".gif", Format::Gif),
+    (".avi", Format::Avi),
     #[cfg(feature = "dicom")]
     (".dcm", Format::Dicom),
     (".nii", Format::Nifti { compressed: false }),
@@ -168,6 +171,7 @@ pub fn read_image(path: &Path) -> Result<Image> {
 pub fn read_study(path: &Path) -> Result<Study> {
     let study = match split_name(path) {
         Some((_, Format::Gif)) => gif::read(path),
+        Some((_, Format::Avi)) => avi::read(path),
         #[cfg(feature = "dicom")]
         Some((_, Format::Dicom)) => dicom::read(path),
         Some((_, Format::Picture(format))) => {

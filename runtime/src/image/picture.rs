@@ -78,7 +78,7 @@ fn planes<T: Copy + PartialEq + Into<f32>>(pixels: &[T], stored: [usize; 3], opa
 
 /// Whether an end-of-image marker follows the start of the scan; `None` where the segments before it make no sense,
 /// which is for the decoder to report.
-fn jpeg_is_complete(bytes: &[u8]) -> Option<bool> {
+pub(super) fn jpeg_is_complete(bytes: &[u8]) -> Option<bool> {
     const START_OF_SCAN: u8 = 0xDA;
     let mut at = 2;
     loop {

@@ -60,7 +60,7 @@ impl Plan {
         let start = Instant::now();
         let input = job.input.as_path();
         let mut study = read(&job.files)?;
-        if study.ultrasound && self.bundle.manifest().channels == 1 {
+        if self.bundle.manifest().channels == 1 && study.luminance_serves() {
             study = study.into_grey();
         }
         let (extension, picture) = match &study.content {

@@ -12,7 +12,7 @@ const FRAMES: usize = 3;
 const SIZE: [usize; 2] = [5, 7];
 
 fn classes() -> Vec<Class> {
-    let class = |name: &str, colour| Class { name: name.into(), colour };
+    let class = |name: &str, colour| Class { name: name.into(), colour, unsure_below: None };
     vec![class("background", [0; 3]), class("left ventricle", [220, 50, 47]), class("Zyste, größer", [38, 120, 210])]
 }
 
