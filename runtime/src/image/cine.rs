@@ -3,7 +3,7 @@
 use ::image::{DynamicImage, ImageBuffer, Luma};
 use ndarray::{Axis, Zip};
 
-use super::{Geometry, Image, picture};
+use super::{Geometry, Image, Sector, picture};
 use crate::{Error, ErrorKind, Result, Tensor};
 
 /// What a file holds.
@@ -18,6 +18,8 @@ pub struct Study {
     pub ultrasound: bool,
     /// Whether the file tells its spacing; where it does not, spacings are 1.
     pub spacing_known: bool,
+    /// Where the file says that the ultrasound image lies in the frame, if that can be.
+    pub region: Option<Sector>,
 }
 
 /// One image, or several.
@@ -32,7 +34,7 @@ pub enum Content {
 impl Study {
     /// A file that holds `content` and nothing odd.
     pub fn new(content: Content, spacing_known: bool) -> Self {
-        Self { content, notes: Vec::new(), ultrasound: false, spacing_known }
+        Self { content, notes: Vec::new(), ultrasound: false, spacing_known, region: None }
     }
 
     /// Whether a model of grey images may take the luminance: of ultrasound, and of any cine, as the formats of cines store

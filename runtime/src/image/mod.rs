@@ -13,6 +13,7 @@ mod metaimage;
 mod nifti;
 mod overlay;
 mod picture;
+mod sector;
 mod voxels;
 mod write;
 
@@ -27,6 +28,7 @@ pub use cine::{Cine, Content, Study};
 pub use dicom::{DicomSeg, DicomSegAlgorithm, DicomSegKind};
 pub use gif::write_cine;
 pub use overlay::{overlay, write_overlay};
+pub use sector::Sector;
 pub use write::{output_extension, write_labels, write_scalar};
 
 use crate::{Error, ErrorKind, Result, Tensor};

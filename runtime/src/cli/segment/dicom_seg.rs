@@ -61,6 +61,9 @@ fn algorithm(plan: &Plan) -> DicomSegAlgorithm {
         options.samples,
         options.seed
     );
+    if plan.crop_sector {
+        parameters += ", sector";
+    }
     if let Some(part) = plan.frames.warm_start {
         parameters += &format!(", warm start {part}");
     }

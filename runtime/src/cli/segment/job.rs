@@ -7,8 +7,8 @@ use std::time::Instant;
 use ldseg::frames::Frame;
 use ldseg::heartbeat::{FrameVentricle, heartbeat};
 use ldseg::image::{
-    Cine, Content, Geometry, Image, Labels, Study, output_extension, overlay, read_channels, read_study, write_cine,
-    write_labels, write_overlay, write_scalar,
+    Cine, Content, Geometry, Image, Labels, Sector, Study, output_extension, overlay, read_channels, read_study,
+    write_cine, write_labels, write_overlay, write_scalar,
 };
 use ldseg::measure::{Ventricle, ventricle};
 use ldseg::segmenter::Segmentation;
@@ -30,6 +30,17 @@ fn read(files: &[PathBuf]) -> Result<Study> {
     let image = read_channels(files)?;
     let spacing_known = !matches!(image.geometry, Geometry::Picture);
     Ok(Study::new(Content::Still(image), spacing_known))
+}
+
+impl Worker {
+    /// A frame as a whole, or its sector.
+    fn segment(&mut self, image: &Image, index: u64) -> Result<Frame> {
+        let (Some(sector), &[_, height, width]) = (self.sector, image.data.shape()) else {
+            return self.frames.segment(&mut self.segmenter, image, index);
+        };
+        let frame = self.frames.segment(&mut self.segmenter, &sector.crop(image)?, index)?;
+        Ok(Frame { segmentation: sector.whole(frame.segmentation, [height, width])?, ..frame })
+    }
 }
 
 impl Plan {
@@ -78,6 +89,7 @@ impl Plan {
             }
         };
         worker.frames.restart();
+        worker.sector = self.find_sector(&mut study).map_err(|e| e.in_file(input))?;
         let mut done = Done {
             output: path("", extension)?,
             overlay: self.overlay.then(|| path(OVERLAY, picture)).transpose()?,
@@ -114,6 +126,21 @@ impl Plan {
         Ok(done)
     }
 
+    /// Where the sector lies if it is to be cut out.
+    fn find_sector(&self, study: &mut Study) -> Result<Option<Sector>> {
+        if !self.crop_sector {
+            return Ok(None);
+        }
+        let sector = study.sector()?;
+        study.notes.push(match sector {
+            Some(Sector { top, left, height, width }) => {
+                format!("its sector is segmented: {width} x {height} pixels from ({left}, {top})")
+            }
+            None => "shows no ultrasound sector, and all of it is segmented".into(),
+        });
+        Ok(sector)
+    }
+
     fn colours(&self) -> Vec<[u8; 3]> {
         self.bundle.manifest().classes.iter().map(|class| class.colour).collect()
     }
@@ -126,7 +153,7 @@ impl Plan {
         seg: &mut SegOutput,
         done: &mut Done,
     ) -> Result<()> {
-        let Frame { segmentation, in_time, .. } = worker.frames.segment(&mut worker.segmenter, image, 0)?;
+        let Frame { segmentation, in_time, .. } = worker.segment(image, 0)?;
         seg.add(&segmentation)?;
         write_labels(&done.output, &segmentation.labels, &image.geometry)?;
         if let Some(path) = &done.overlay {
@@ -163,7 +190,7 @@ impl Plan {
         let mut time_seconds = 0.0;
         for (index, shown) in cine.seconds().iter().enumerate() {
             let image = cine.frame(index)?;
-            let frame = worker.frames.segment(&mut worker.segmenter, &image, index as u64)?;
+            let frame = worker.segment(&image, index as u64)?;
             seg.add(&frame.segmentation)?;
             // A ratio of volumes needs no unit.
             let measured = self.frame_ventricle(&frame.segmentation, spacing.unwrap_or([1.0; 2]))?;

@@ -18,6 +18,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ldseg::bundle::{Bundle, Manifest};
 use ldseg::engine::EngineOptions;
 use ldseg::frames::{FrameOptions, Frames};
+use ldseg::image::Sector;
 use ldseg::measure::HeartClasses;
 use ldseg::segmenter::Segmenter;
 use ldseg::{Error, ErrorKind, Result};
@@ -61,6 +62,9 @@ pub(super) struct SegmentArgs {
     uncertainty: bool,
     #[command(flatten)]
     dicom_seg: DicomSegArgs,
+    /// Find the ultrasound sector, and segment the part of each frame that shows it
+    #[arg(long)]
+    crop_sector: bool,
     /// Also measure the left ventricle in echocardiograms: area, long axis and volume, and over a cine the ejection
     /// fraction; with --json
     #[arg(long, requires = "json")]
@@ -81,6 +85,8 @@ pub(super) fn millimetres(text: &str) -> std::result::Result<f64, String> {
 struct Worker {
     segmenter: Segmenter,
     frames: Frames,
+    /// The part of the input's frames that is segmented, where it is not the whole.
+    sector: Option<Sector>,
 }
 
 /// Everything that is to be done, after the bundle and the settings were found to be in order.
@@ -93,6 +99,7 @@ struct Plan {
     overlay: bool,
     uncertainty: bool,
     dicom_seg: DicomSegArgs,
+    crop_sector: bool,
     skip_done: bool,
     /// Set where measuring was asked for.
     measure: Option<HeartClasses>,
@@ -102,7 +109,7 @@ struct Plan {
 pub(super) fn run(args: SegmentArgs) -> anyhow::Result<Outcome> {
     let plan = Plan::new(args)?;
     let frames = Frames::new(plan.frames.clone())?;
-    let mut worker = Worker { segmenter: Segmenter::from_bundle(&plan.bundle, &plan.engine)?, frames };
+    let mut worker = Worker { segmenter: Segmenter::from_bundle(&plan.bundle, &plan.engine)?, frames, sector: None };
     prepare_output(&plan.output)?;
     let files = plan.segment_all(&mut worker)?;
     let success = !files.iter().any(|file| matches!(file.outcome, FileOutcome::Failed { .. }));
@@ -131,6 +138,7 @@ impl Plan {
             overlay: args.overlay,
             uncertainty: args.uncertainty,
             dicom_seg: args.dicom_seg,
+            crop_sector: args.crop_sector,
             skip_done: args.cohort.skip_done,
             measure,
             pixel_spacing: args.pixel_spacing,

@@ -19,7 +19,7 @@ use dicom_object::{InMemDicomObject, Tag, open_file};
 use self::layout::Layout;
 pub use self::seg::{DicomSeg, DicomSegAlgorithm, DicomSegKind};
 use super::cine::{Cine, Content, Study};
-use super::{Geometry, Image, picture};
+use super::{Geometry, Image, Sector, picture};
 use crate::{Error, ErrorKind, Result};
 
 const MODALITY: Tag = Tag(0x0008, 0x0060);
@@ -50,7 +50,7 @@ pub(super) fn read(path: &Path) -> Result<Study> {
     }
     let layout = Layout::read(&object)?;
     let mut notes = Vec::new();
-    let known = spacing(&object, [layout.columns as u32, layout.rows as u32], &mut notes);
+    let (known, region) = spacing(&object, [layout.columns as u32, layout.rows as u32], &mut notes);
     let spacing = known.unwrap_or([1.0; 2]);
     let mut frames = pixels::frames(&object, &layout)?;
     let content = match (frames.len(), frames.pop()) {
@@ -65,7 +65,7 @@ pub(super) fn read(path: &Path) -> Result<Study> {
         }
     };
     let ultrasound = text(&object, MODALITY).as_deref() == Some("US");
-    Ok(Study { content, notes, ultrasound, spacing_known: known.is_some() })
+    Ok(Study { content, notes, ultrasound, spacing_known: known.is_some(), region })
 }
 
 fn unreadable(error: &dyn std::error::Error) -> Error {
@@ -100,8 +100,13 @@ fn number(object: &InMemDicomObject, tag: Tag) -> Option<f64> {
 }
 
 /// Pixel spacing in mm along (y, x): from the region that covers a 2-D image, else from the attribute Pixel Spacing; `None`
-/// with a note where neither can be used.
-fn spacing(object: &InMemDicomObject, [columns, rows]: [u32; 2], notes: &mut Vec<String>) -> Option<[f64; 2]> {
+/// with a note where neither can be used. And that region, if it lies inside the frame.
+fn spacing(
+    object: &InMemDicomObject,
+    [columns, rows]: [u32; 2],
+    notes: &mut Vec<String>,
+) -> (Option<[f64; 2]>, Option<Sector>) {
+    let mut covered = None;
     let regions = object.get(REGIONS).and_then(|element| element.items()).unwrap_or_default();
     for region in regions.iter().filter(|region| number(region, REGION_FORMAT) == Some(TWO_DIMENSIONAL)) {
         let corners: Vec<f64> = REGION_CORNERS.iter().filter_map(|tag| number(region, *tag)).collect();
@@ -114,6 +119,10 @@ fn spacing(object: &InMemDicomObject, [columns, rows]: [u32; 2], notes: &mut Vec
             ));
             continue;
         }
+        // Both corners belong to it.
+        let pixels = |from: f64, to: f64| (to - from) as usize + 1;
+        let (height, width) = (pixels(y0, y1), pixels(x0, x1));
+        covered.get_or_insert(Sector { top: y0 as usize, left: x0 as usize, height, width });
         let lengths = REGION_UNITS.iter().all(|tag| number(region, *tag) == Some(CENTIMETRES));
         let [x, y] = REGION_DELTA.map(|tag| number(region, tag).map(|delta| 10.0 * delta.abs()));
         if let (true, Some(x), Some(y)) = (lengths, x, y)
@@ -122,14 +131,14 @@ fn spacing(object: &InMemDicomObject, [columns, rows]: [u32; 2], notes: &mut Vec
             && x > 0.0
             && y > 0.0
         {
-            return Some([y, x]);
+            return (Some([y, x]), covered);
         }
     }
     match numbers(object, PIXEL_SPACING)[..] {
-        [y, x] if y > 0.0 && x > 0.0 && y.is_finite() && x.is_finite() => Some([y, x]),
+        [y, x] if y > 0.0 && x > 0.0 && y.is_finite() && x.is_finite() => (Some([y, x]), covered),
         _ => {
             notes.push("its pixel spacing is unknown".into());
-            None
+            (None, covered)
         }
     }
 }
