@@ -9,9 +9,8 @@ use serde_json::Value;
 
 use crate::support::{Arguments, ldseg, note};
 
-/// Largest and mean difference between two JPEG decoders: their inverse transforms round differently, and where chrominance
-/// is stored at half the size, one interpolates and the other repeats.
-const JPEG_DIFFERENCE: (f32, f32) = (60.0, 2.0);
+/// Largest and mean difference between two JPEG decoders, whose inverse transforms round differently.
+const JPEG_DIFFERENCE: (f32, f32) = (4.0, 0.2);
 
 /// Its data set is in another transfer syntax than it says, which pydicom guesses.
 const IMPLICIT_IN_DISGUISE: &str = "SC_rgb_jpeg";

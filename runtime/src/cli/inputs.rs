@@ -20,9 +20,9 @@ pub(super) struct Job {
     pub(super) name: Result<String>,
 }
 
-/// Replaces folders by the images in them (sorted, not recursive, without the label map `X_gt` beside an image `X`) and
-/// `.txt` files by the paths they list, one a line and relative to the list, and names each file. `suffixes` are the
-/// additional outputs, e.g. `_overlay`.
+/// Replaces folders by the images in them (sorted, not recursive, without the label map `X_gt` or the DICOM segmentation
+/// `X.seg` beside an image `X`) and `.txt` files by the paths they list, one a line and relative to the list, and names
+/// each file. `suffixes` are the additional outputs, e.g. `_overlay`.
 ///
 /// For a bundle of several `channels`, files named as nnU-Net does, `X_0000.EXT`, `X_0001.EXT` and so on, are one image `X`
 /// where all of them are there, whichever of them was named.
@@ -90,7 +90,8 @@ fn images_in(folder: &Path) -> Result<Vec<PathBuf>> {
     files.sort();
     let names: HashSet<String> = files.iter().filter_map(|file| case_name(file)).collect();
     let is_label = |file: &PathBuf| {
-        case_name(file).is_some_and(|name| name.strip_suffix("_gt").is_some_and(|image| names.contains(image)))
+        let image_of = |name: &str| name.strip_suffix("_gt").or(name.strip_suffix(".seg")).map(str::to_owned);
+        case_name(file).and_then(|name| image_of(&name)).is_some_and(|image| names.contains(&image))
     };
     files.retain(|file| !is_label(file));
     Ok(files)
@@ -132,7 +133,7 @@ mod tests {
     #[test]
     fn folders_and_lists_become_files_in_order() {
         let temp = tempfile::tempdir().unwrap();
-        for file in ["b.png", "b_gt.png", "a.nii.gz", "notes.md"] {
+        for file in ["b.png", "b_gt.png", "a.nii.gz", "a.seg.png", "notes.md"] {
             fs::write(temp.path().join(file), "").unwrap();
         }
         let list = temp.path().join("list.txt");
