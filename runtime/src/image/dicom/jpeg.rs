@@ -26,7 +26,8 @@ pub(super) fn decode(stored: &[u8], layout: &Layout) -> Result<Frame> {
         let (columns, rows, samples) = (layout.columns, layout.rows, layout.samples);
         let components = markers.components.len();
         return Err(fail(format!(
-            "has a JPEG frame of {width} x {height} pixels of {components} samples, expected {columns} x {rows} of {samples}"
+            "has a JPEG frame of {width} x {height} pixels of {components} samples, expected {columns} x {rows} of \
+             {samples}"
         )));
     }
     let area = layout.area();
