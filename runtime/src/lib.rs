@@ -21,6 +21,8 @@ pub mod measure;
 pub mod metrics;
 pub mod preprocess;
 pub mod queue;
+#[cfg(feature = "report")]
+pub mod render;
 #[cfg(feature = "evaluate")]
 pub mod robustness;
 pub mod segmenter;

@@ -12,6 +12,7 @@ mod measure;
 mod metrics;
 mod pipeline;
 mod reference;
+mod render;
 mod resume;
 mod robustness;
 mod stream;

@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use crate::support::{TINY, contents, ldseg, recipe, train};
 
-fn write_bundle(folder: &Path, seed: u64) {
+/// An untrained bundle for grey pictures.
+pub fn write_bundle(folder: &Path, seed: u64) {
     let (seed, size) = (format!("seed={seed}"), "network.input_size=[32, 32]");
     let settings: Vec<String> = TINY.iter().chain(&[seed.as_str(), size]).map(ToString::to_string).collect();
     let recipe = Recipe::load(&recipe("echo"), &settings).unwrap();

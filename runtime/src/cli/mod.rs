@@ -5,6 +5,8 @@ mod bench;
 mod evaluate;
 mod info;
 mod inputs;
+#[cfg(feature = "report")]
+mod render;
 #[cfg(feature = "evaluate")]
 mod robustness;
 mod segment;
@@ -49,6 +51,10 @@ enum Command {
     /// Dice against the strength of noise and other corruptions, for one bundle or several
     #[cfg(feature = "evaluate")]
     Robustness(robustness::RobustnessArgs),
+    /// Draw figures of what a bundle does with an image, as PNG or animated GIF
+    #[cfg(feature = "report")]
+    #[command(subcommand)]
+    Render(render::RenderCommand),
 }
 
 /// What runs the networks.
@@ -115,6 +121,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Evaluate(args) => evaluate::run(args),
         #[cfg(feature = "evaluate")]
         Command::Robustness(args) => robustness::run(args),
+        #[cfg(feature = "report")]
+        Command::Render(command) => render::run(command),
     }
 }
 

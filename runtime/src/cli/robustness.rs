@@ -52,7 +52,7 @@ pub(super) struct RobustnessArgs {
     json: bool,
 }
 
-fn corruptions() -> impl TypedValueParser<Value = Corruption> {
+pub(super) fn corruptions() -> impl TypedValueParser<Value = Corruption> {
     PossibleValuesParser::new(Corruption::ALL.map(Corruption::name)).map(|name| {
         Corruption::ALL.into_iter().find(|corruption| corruption.name() == name).unwrap_or(Corruption::Gaussian)
     })

@@ -27,8 +27,8 @@ pub use cine::{Cine, Content, Study};
 #[cfg(feature = "dicom")]
 pub use dicom::{DicomSeg, DicomSegAlgorithm, DicomSegKind};
 pub use gif::write_cine;
-pub use overlay::{overlay, write_overlay};
 pub use sector::Sector;
+pub use overlay::{overlay, write_overlay, write_picture};
 pub use write::{output_extension, write_labels, write_scalar};
 
 use crate::{Error, ErrorKind, Result, Tensor};

@@ -52,9 +52,16 @@ pub fn overlay(image: &Image, labels: &Labels, colours: &[[u8; 3]]) -> Result<Rg
 /// # Errors
 /// As [`overlay`], and [`ErrorKind::Io`] where the file cannot be written.
 pub fn write_overlay(path: &Path, image: &Image, labels: &Labels, colours: &[[u8; 3]]) -> Result<()> {
-    overlay(image, labels, colours)
-        .and_then(|drawn| picture::write_png(path, &drawn.into()))
-        .map_err(|e| e.in_file(path))
+    let drawn = overlay(image, labels, colours).map_err(|e| e.in_file(path))?;
+    write_picture(path, &drawn)
+}
+
+/// Writes a picture as PNG. The file appears whole or not at all.
+///
+/// # Errors
+/// [`ErrorKind::Io`] where the file cannot be written.
+pub fn write_picture(path: &Path, picture: &RgbImage) -> Result<()> {
+    picture::write_png(path, &picture.clone().into()).map_err(|e| e.in_file(path))
 }
 
 /// Maps intensities to grey values.

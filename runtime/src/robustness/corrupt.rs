@@ -47,6 +47,12 @@ impl Corruption {
         }
     }
 
+    /// So many strengths above 0, evenly up to the greatest.
+    pub fn strengths(self, levels: usize) -> Vec<f64> {
+        let step = self.greatest_strength() / levels as f64;
+        (1..=levels).map(|level| step * level as f64).collect()
+    }
+
     /// The greatest strength s that is studied unless asked for otherwise; the noise's is the paper's.
     pub fn greatest_strength(self) -> f64 {
         match self {

@@ -34,8 +34,7 @@ pub struct Settings {
 impl Settings {
     /// The strengths at which a corruption is studied, without 0.
     pub fn strengths(&self, corruption: Corruption) -> Vec<f64> {
-        let step = corruption.greatest_strength() / self.levels as f64;
-        (1..=self.levels).map(|level| step * level as f64).collect()
+        corruption.strengths(self.levels)
     }
 }
 
@@ -152,8 +151,8 @@ fn score(
     Ok(scores)
 }
 
-/// Of each class above 0, then their mean.
-fn dice(found: &Labels, labels: &Labels, classes: usize) -> Vec<f64> {
+/// Dice of each class above 0, then their mean.
+pub(crate) fn dice(found: &Labels, labels: &Labels, classes: usize) -> Vec<f64> {
     let mut dice = dice_per_class(found, labels, classes).split_off(1);
     dice.push(nanmean(&dice));
     dice

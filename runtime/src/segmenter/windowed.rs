@@ -2,9 +2,10 @@
 
 use ndarray::{Axis, Slice, concatenate};
 
-use super::{SegmentOptions, Segmenter, Timings, WarmStart, join, no_samples, noise_keys, shapes};
+use super::{SegmentOptions, Segmenter, Timings, WarmStart, argmax, join, no_samples, noise_keys, shapes};
 use crate::diffusion::{NoiseKey, add_noise, normal_latent};
-use crate::preprocess::least;
+use crate::image::{Image, Labels};
+use crate::preprocess::{least, probabilities_to_grid};
 use crate::windows::Windows;
 use crate::{Error, ErrorKind, Result, Tensor};
 
@@ -37,6 +38,36 @@ impl Segmenter {
             return Err(Error::new(ErrorKind::ShapeMismatch, message));
         }
         Ok(self.segment_windows(input, options, None, &mut Timings::default())?.mean)
+    }
+
+    /// The latents `[1, C, ...]` that [`Self::segment`] goes through with one sample, from the noise to the result, each
+    /// with the label map that it decodes to, in the image's own grid.
+    ///
+    /// # Errors
+    /// As [`Self::segment`]; [`ErrorKind::Setting`] for more than one sample, or an image of several windows.
+    pub fn trace(&mut self, image: &Image, options: &SegmentOptions) -> Result<Vec<(Tensor, Labels)>> {
+        options.check(self.manifest.timesteps)?;
+        let fail = |message: String| Err(Error::new(ErrorKind::Setting, message));
+        if options.samples != 1 {
+            return fail(format!("{} samples are asked for, expected 1: one latent is followed", options.samples));
+        }
+        let input = self.input(image)?;
+        let windows = Windows::new(&input.shape()[1..], &self.manifest.input_size);
+        if windows.count() != 1 {
+            return fail(format!("is seen in {} windows, expected 1: one latent is followed", windows.count()));
+        }
+        let window = windows.cut(input.view(), 0, &least(&input, self.manifest.normalisation)).insert_axis(Axis(0));
+        let keys: Vec<_> = noise_keys(options).collect();
+        let (noise, first) = self.start(&keys, None)?;
+        let (mut latents, mut timings) = (vec![noise.clone()], Timings::default());
+        let observe = &mut |_: usize, z: &Tensor| latents.push(z.clone());
+        self.refine(&window, noise, first, &keys, options, observe, &mut timings)?;
+        let grid = &image.data.shape()[1..];
+        let traced = latents.into_iter().map(|z| {
+            let own = windows.blend(&mut |_| Ok(self.decode(&z)?.index_axis_move(Axis(0), 0)))?;
+            Ok((z, argmax(&probabilities_to_grid(&own, grid, self.manifest.resampling))))
+        });
+        traced.collect()
     }
 
     /// Segments an input `[C, ...]` window by window; each window has noise of its own.
