@@ -23,6 +23,8 @@ pub mod preprocess;
 pub mod queue;
 #[cfg(feature = "report")]
 pub mod render;
+#[cfg(feature = "report")]
+pub mod report;
 #[cfg(feature = "evaluate")]
 pub mod robustness;
 pub mod segmenter;

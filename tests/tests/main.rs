@@ -13,6 +13,7 @@ mod metrics;
 mod pipeline;
 mod reference;
 mod render;
+mod report;
 mod resume;
 mod robustness;
 mod stream;

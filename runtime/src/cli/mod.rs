@@ -7,6 +7,8 @@ mod info;
 mod inputs;
 #[cfg(feature = "report")]
 mod render;
+#[cfg(feature = "report")]
+mod report;
 #[cfg(feature = "evaluate")]
 mod robustness;
 mod segment;
@@ -55,6 +57,9 @@ enum Command {
     #[cfg(feature = "report")]
     #[command(subcommand)]
     Render(render::RenderCommand),
+    /// Write a report of a bundle as one HTML file: training, scores, pictures, robustness, calibration and times
+    #[cfg(feature = "report")]
+    Report(report::ReportArgs),
 }
 
 /// What runs the networks.
@@ -123,6 +128,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Robustness(args) => robustness::run(args),
         #[cfg(feature = "report")]
         Command::Render(command) => render::run(command),
+        #[cfg(feature = "report")]
+        Command::Report(args) => report::run(args),
     }
 }
 

@@ -27,8 +27,8 @@ pub use cine::{Cine, Content, Study};
 #[cfg(feature = "dicom")]
 pub use dicom::{DicomSeg, DicomSegAlgorithm, DicomSegKind};
 pub use gif::write_cine;
+pub use overlay::{overlay, png_bytes, write_overlay, write_picture};
 pub use sector::Sector;
-pub use overlay::{overlay, write_overlay, write_picture};
 pub use write::{output_extension, write_labels, write_scalar};
 
 use crate::{Error, ErrorKind, Result, Tensor};
@@ -157,13 +157,7 @@ pub fn case_name(path: &Path) -> Option<String> {
 /// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Format`] where it is of no known format, damaged,
 /// truncated, empty, transparent, holds several images or a value that isn't finite.
 pub fn read_image(path: &Path) -> Result<Image> {
-    match read_study(path)?.content {
-        Content::Still(image) => Ok(image),
-        Content::Cine(cine) => {
-            let message = format!("is a cine of {} frames, expected a single image", cine.len());
-            Err(Error::new(ErrorKind::Format, message).in_file(path))
-        }
-    }
+    still(read_study(path)?, path)
 }
 
 /// Reads an image, or a cine where the file holds more than one frame.
@@ -190,6 +184,28 @@ pub fn read_study(path: &Path) -> Result<Study> {
         }
     };
     study.map_err(|e| e.in_file(path))
+}
+
+/// Reads a still image for a model with `channels` channels: an ultrasound image in colour becomes grey where these are 1.
+///
+/// # Errors
+/// As [`read_image`].
+pub fn read_image_for(path: &Path, channels: usize) -> Result<Image> {
+    let mut study = read_study(path)?;
+    if study.ultrasound && channels == 1 {
+        study = study.into_grey();
+    }
+    still(study, path)
+}
+
+fn still(study: Study, path: &Path) -> Result<Image> {
+    match study.content {
+        Content::Still(image) => Ok(image),
+        Content::Cine(cine) => {
+            let message = format!("is a cine of {} frames, expected a single image", cine.len());
+            Err(Error::new(ErrorKind::Format, message).in_file(path))
+        }
+    }
 }
 
 /// Reads a label map whose stored values are whole numbers from 0 to 255.

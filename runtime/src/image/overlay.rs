@@ -64,6 +64,18 @@ pub fn write_picture(path: &Path, picture: &RgbImage) -> Result<()> {
     picture::write_png(path, &picture.clone().into()).map_err(|e| e.in_file(path))
 }
 
+/// A picture as the bytes of a PNG file.
+///
+/// # Errors
+/// [`ErrorKind::Format`] where it cannot be encoded.
+pub fn png_bytes(picture: &RgbImage) -> Result<Vec<u8>> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture
+        .write_to(&mut bytes, ::image::ImageFormat::Png)
+        .map_err(|e| Error::with_source(ErrorKind::Format, "cannot be written as PNG", e))?;
+    Ok(bytes.into_inner())
+}
+
 /// Maps intensities to grey values.
 #[derive(Clone, Copy)]
 struct Window {
