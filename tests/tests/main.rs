@@ -16,5 +16,6 @@ mod render;
 mod report;
 mod resume;
 mod robustness;
+mod sampling;
 mod stream;
 mod support;

@@ -130,6 +130,9 @@ fn settings(args: &EvaluateArgs) -> ldseg::Result<Settings> {
 fn write(found: &Report, output: &Path) -> anyhow::Result<()> {
     write_bytes(output, &serde_json::to_vec_pretty(found)?)?;
     write_bytes(&beside(output, "")?, found.cases_csv().as_bytes())?;
+    if let Some(text) = found.sampling_csv() {
+        write_bytes(&beside(output, "_sampling")?, text.as_bytes())?;
+    }
     write_bytes(&beside(output, "_summary")?, found.summary_csv().as_bytes())?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::classes::{check_indices, reference_to_classes};
 use super::report::{Measure, Values};
-use super::{ClassSpec, ObjectChoice, Settings, SurfaceChoice};
+use super::{ClassSpec, ObjectChoice, SamplingScores, Settings, SurfaceChoice, sampling};
 use crate::image::{Geometry, Image, Labels, read_image, to_labels};
 use crate::metrics::Overlap;
 use crate::metrics::objects::{Objects, compare_objects};
@@ -53,6 +53,9 @@ pub struct CaseScores {
     pub objects: Option<[ObjectSource; 2]>,
     /// The measures by class index, without the background.
     pub classes: BTreeMap<u8, Values>,
+    /// Of the samples and probabilities, where they lie beside the prediction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<SamplingScores>,
     /// Class indices above 0 that the prediction holds.
     #[serde(skip)]
     pub predicted: Vec<u8>,
@@ -90,6 +93,7 @@ pub(super) fn score(
         spacing_from,
         objects: None,
         classes: BTreeMap::new(),
+        sampling: None,
         predicted: Vec::new(),
         referenced: Vec::new(),
     };
@@ -101,6 +105,7 @@ pub(super) fn score(
         }
         both
     });
+    scores.sampling = sampling::score(prediction, &reference)?;
     let overlap = Overlap::between(&predicted, &reference);
     scores.predicted = (1..=255).filter(|class| overlap.in_prediction(*class) > 0).collect();
     scores.referenced = (1..=255).filter(|class| overlap.in_reference(*class) > 0).collect();

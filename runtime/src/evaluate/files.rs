@@ -16,7 +16,7 @@ const PATIENT_LISTS: [(&str, [&str; 2]); 2] =
 pub const LABEL_SUFFIXES: [&str; 2] = ["_gt", "_anno"];
 
 /// What `ldseg segment` writes beside a label map.
-const OTHER_OUTPUTS: [&str; 2] = ["_overlay", "_uncertainty"];
+const OTHER_OUTPUTS: [&str; 4] = ["_overlay", "_uncertainty", super::SAMPLES, super::PROBABILITIES];
 
 /// nnU-Net's number of the first channel, part of image names only.
 const FIRST_CHANNEL: &str = "_0000";
@@ -35,7 +35,7 @@ type Files = BTreeMap<String, Vec<PathBuf>>;
 
 /// Matches the files of a folder, predictions or images, with label maps; also counts the label maps left over.
 ///
-/// Taken are all image files of the folder but for `X_overlay`, `X_uncertainty`, `X_gt` and `X_anno` beside `X`. Label
+/// Taken are all image files of the folder but for `X_overlay`, `X_uncertainty`, `X_samples`, `X_probabilities`, `X_gt` and `X_anno` beside `X`. Label
 /// maps lie in `labelsTr/` or `labels/` of the labels' folder where that exists, else in the folder itself, else, where it
 /// holds no images, in its sub-folders (CAMUS as published). The label map of `X` is called `X_gt` or `X_anno`, else `X`;
 /// that of nnU-Net's image `X_0000` also `X`.
@@ -219,7 +219,7 @@ mod tests {
             assert_eq!((pairs.len(), left_over), (1, 0), "{pairs:?}");
             pairs[0].1.clone()
         };
-        let predicted = ["a.png", "a_overlay.png", "a_uncertainty.png", "a.json"];
+        let predicted = ["a.png", "a_overlay.png", "a_uncertainty.png", "a_samples.nii.gz", "a_probabilities.nii.gz"];
         assert_eq!(one(&predicted, &["a.png", "a_gt.png"]), "a_gt.png");
         assert_eq!(one(&["a.png", "a_gt.png"], &["a.png", "a_gt.png"]), "a_gt.png");
         assert_eq!(one(&["train_1.png"], &["train_1.bmp", "train_1_anno.bmp"]), "train_1_anno.bmp");

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::{CaseScores, ClassSpec, Settings, SpacingSource};
+use super::{CaseScores, ClassSpec, SamplingMeasure, SamplingSummary, Settings, SpacingSource, sampling};
 use crate::metrics::nanmean;
 use crate::metrics::summary::Summary;
 use crate::{Error, ErrorKind, Result};
@@ -126,6 +126,9 @@ pub struct Report {
     summary: BTreeMap<u8, BTreeMap<Measure, Summary>>,
     /// The mean of the classes' means.
     foreground_mean: Values,
+    /// Of the samples and probabilities, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampling: Option<SamplingSummary>,
     /// Those that could not be scored.
     pub failed: Vec<FailedCase>,
     /// Label maps without a prediction, which is no failure.
@@ -142,6 +145,7 @@ impl Report {
             cases: Vec::new(),
             summary: BTreeMap::new(),
             foreground_mean: Values::default(),
+            sampling: None,
             failed: Vec::new(),
             without_prediction,
         }
@@ -178,6 +182,9 @@ impl Report {
             }
         }
         let groups = groups(self.cases.iter().map(|case| case.patient.as_str()));
+        let sampled: Vec<_> =
+            self.cases.iter().zip(&groups).map(|(case, group)| (case.scores.sampling.as_ref(), *group)).collect();
+        self.sampling = sampling::summarise(&sampled, self.settings.bootstrap);
         for class in classes {
             let of = |measure: Measure| -> Vec<f64> {
                 self.cases.iter().map(|case| case.scores.classes[&class].get(measure)).collect()
@@ -222,15 +229,41 @@ impl Report {
         text
     }
 
+    /// One line a case with samples or probabilities; `None` where there is no such case.
+    pub fn sampling_csv(&self) -> Option<String> {
+        self.sampling.as_ref()?;
+        let mut text = "name,patient,samples".to_owned();
+        SamplingMeasure::ALL.iter().for_each(|measure| text.extend([",", measure.name()]));
+        text.push('\n');
+        for case in &self.cases {
+            let Some(scores) = &case.scores.sampling else { continue };
+            let samples = scores.samples.map_or_else(String::new, |samples| samples.to_string());
+            text.push_str(&[csv_cell(&case.name), csv_cell(&case.patient), samples].join(","));
+            for measure in SamplingMeasure::ALL {
+                let value = scores.values.get(&measure).copied().unwrap_or(f64::NAN);
+                text.extend([",", &csv_number(value)]);
+            }
+            text.push('\n');
+        }
+        Some(text)
+    }
+
+    /// The averages with the class that each is of; those of samples and probabilities are of all.
+    fn averages(&self) -> impl Iterator<Item = (String, &str, &'static str, &Summary)> {
+        let classes = self.summary.iter().flat_map(|(class, measures)| {
+            let name = self.class_names.get(class).map_or("", String::as_str);
+            measures.iter().map(move |(measure, summary)| (class.to_string(), name, measure.name(), summary))
+        });
+        let sampling = self.sampling.iter().flat_map(|sampling| &sampling.summary);
+        classes.chain(sampling.map(|(measure, summary)| ("all".to_owned(), "", measure.name(), summary)))
+    }
+
     /// One line a class and measure.
     pub fn summary_csv(&self) -> String {
         let mut text = "class,class_name,measure,mean,std,ci95_low,ci95_high,n\n".to_owned();
-        for (class, measures) in &self.summary {
-            let name = csv_cell(self.class_names.get(class).map_or("", String::as_str));
-            for (measure, s) in measures {
-                let numbers = [s.mean, s.std, s.ci95[0], s.ci95[1]].map(csv_number).join(",");
-                text.extend([format!("{class},{name},{},{numbers},{}\n", measure.name(), s.n)]);
-            }
+        for (class, name, measure, s) in self.averages() {
+            let numbers = [s.mean, s.std, s.ci95[0], s.ci95[1]].map(csv_number).join(",");
+            text.extend([format!("{class},{},{measure},{numbers},{}\n", csv_cell(name), s.n)]);
         }
         text
     }
@@ -241,21 +274,14 @@ impl Report {
     /// None in practice: writing into a string.
     pub fn table(&self) -> std::result::Result<String, std::fmt::Error> {
         let mut text = "| class | measure | mean | std | 95 % interval | n |\n|---|---|---|---|---|---|\n".to_owned();
-        for (class, measures) in &self.summary {
-            let name = self.class_names.get(class).map_or_else(|| class.to_string(), |name| format!("{class} {name}"));
-            for (measure, s) in measures.iter().filter(|(_, summary)| summary.n > 0) {
-                let digits = 4;
-                writeln!(
-                    text,
-                    "| {name} | {} | {:.digits$} | {:.digits$} | {:.digits$} to {:.digits$} | {} |",
-                    measure.name(),
-                    s.mean,
-                    s.std,
-                    s.ci95[0],
-                    s.ci95[1],
-                    s.n
-                )?;
-            }
+        for (class, name, measure, s) in self.averages().filter(|(.., summary)| summary.n > 0) {
+            let class = if name.is_empty() { class } else { format!("{class} {name}") };
+            let digits = 4;
+            writeln!(
+                text,
+                "| {class} | {measure} | {:.digits$} | {:.digits$} | {:.digits$} to {:.digits$} | {} |",
+                s.mean, s.std, s.ci95[0], s.ci95[1], s.n
+            )?;
         }
         Ok(text)
     }

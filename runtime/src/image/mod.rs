@@ -14,6 +14,7 @@ mod nifti;
 mod overlay;
 mod picture;
 mod sector;
+mod stack;
 mod voxels;
 mod write;
 
@@ -29,6 +30,7 @@ pub use dicom::{DicomSeg, DicomSegAlgorithm, DicomSegKind};
 pub use gif::write_cine;
 pub use overlay::{overlay, png_bytes, write_overlay, write_picture};
 pub use sector::Sector;
+pub use stack::{read_label_stack, read_stack, write_label_stack, write_scalar_stack};
 pub use write::{output_extension, write_labels, write_scalar};
 
 use crate::{Error, ErrorKind, Result, Tensor};
@@ -223,9 +225,13 @@ pub fn read_labels(path: &Path) -> Result<Labels> {
 pub fn to_labels(image: &Image) -> Result<Labels> {
     let fail = |message: String| Error::new(ErrorKind::Format, message);
     let values = image.with_channels(1).map_err(|_| fail("is coloured, expected a label map of one channel".into()))?;
-    let values = values.index_axis_move(Axis(0), 0);
+    whole_numbers(values.index_axis_move(Axis(0), 0))
+}
+
+fn whole_numbers(values: ArrayViewD<'_, f32>) -> Result<Labels> {
     if let Some(value) = values.iter().find(|&&v| v.fract() != 0.0 || !(0.0..=255.0).contains(&v)) {
-        return Err(fail(format!("has the label {value}, expected whole numbers from 0 to 255")));
+        let message = format!("has the label {value}, expected whole numbers from 0 to 255");
+        return Err(Error::new(ErrorKind::Format, message));
     }
     Ok(values.mapv(|v| v as u8))
 }

@@ -17,6 +17,26 @@ const NIFTI_2_HEADER_BYTES: i32 = 540;
 
 /// Reads a NIfTI-1 image as `[1, J, I]` or `[1, K, J, I]`, slope and intercept applied.
 pub(super) fn read(path: &Path, compressed: bool) -> Result<Image> {
+    let (header, dims, voxels) = decode_file(path, compressed, spatial_dims)?;
+    let spacing = (0..dims.len()).rev().map(|axis| spacing_mm(&header, axis)).collect();
+    let shape: Vec<usize> = std::iter::once(1).chain(dims.iter().rev().copied()).collect();
+    let data = ArrayD::from_shape_vec(IxDyn(&shape), voxels)
+        .map_err(|e| Error::with_source(ErrorKind::Format, "has another number of voxels than its header says", e))?;
+    Ok(Image { data, spacing, geometry: Geometry::Nifti(Box::new(header)) })
+}
+
+/// Reads a file of up to four axes: its sizes, the fastest axis first, and its voxels.
+pub(super) fn read_stack(path: &Path, compressed: bool) -> Result<(Vec<usize>, Vec<f32>)> {
+    let (_, dims, voxels) = decode_file(path, compressed, |header| stored_dims(header, 4))?;
+    Ok((dims, voxels))
+}
+
+/// A file's header, the sizes that `dims` finds in it, and its voxels, slope and intercept applied.
+fn decode_file(
+    path: &Path,
+    compressed: bool,
+    dims: impl Fn(&NiftiHeader) -> Result<Vec<usize>>,
+) -> Result<(NiftiHeader, Vec<usize>, Vec<f32>)> {
     let unreadable = |e| Error::with_source(ErrorKind::Io, "cannot be read", e);
     let file = File::open(path).map_err(unreadable)?;
     let stored = file.metadata().map_err(unreadable)?.len();
@@ -24,7 +44,7 @@ pub(super) fn read(path: &Path, compressed: bool) -> Result<Image> {
     let mut reader: Box<dyn Read> = if compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
 
     let header = read_header(&mut reader)?;
-    let dims = spatial_dims(&header)?;
+    let dims = dims(&header)?;
     let count = voxel_count(&dims)?;
     let encoding = encoding(&header)?;
     let offset = data_offset(&header)?;
@@ -36,12 +56,7 @@ pub(super) fn read(path: &Path, compressed: bool) -> Result<Image> {
     let voxels = decode(&mut reader, count, encoding)?;
     // gzip's checksum comes after the data: reading on to the end, within reason, compares it.
     io::copy(&mut reader.take(1 << 20), &mut io::sink()).map_err(damaged)?;
-
-    let spacing = (0..dims.len()).rev().map(|axis| spacing_mm(&header, axis)).collect();
-    let shape: Vec<usize> = std::iter::once(1).chain(dims.iter().rev().copied()).collect();
-    let data = ArrayD::from_shape_vec(IxDyn(&shape), voxels)
-        .map_err(|e| Error::with_source(ErrorKind::Format, "has another number of voxels than its header says", e))?;
-    Ok(Image { data, spacing, geometry: Geometry::Nifti(Box::new(header)) })
+    Ok((header, dims, voxels))
 }
 
 fn read_header(reader: &mut dyn Read) -> Result<NiftiHeader> {
@@ -65,6 +80,13 @@ fn read_header(reader: &mut dyn Read) -> Result<NiftiHeader> {
 
 /// Sizes along the first two or three axes of the file (i, j, k), i fastest.
 fn spatial_dims(header: &NiftiHeader) -> Result<Vec<usize>> {
+    let dims = stored_dims(header, 3)?;
+    let rank = if dims.len() == 2 || dims[2] == 1 { 2 } else { 3 };
+    Ok(dims[..rank].to_vec())
+}
+
+/// Sizes along the axes of the file, two at least; there are no more than `most`, but for axes of size 1.
+fn stored_dims(header: &NiftiHeader, most: usize) -> Result<Vec<usize>> {
     let fail = |message: String| Err(Error::new(ErrorKind::Format, message));
     let rank = usize::from(header.dim[0]);
     if !(2..=7).contains(&rank) {
@@ -75,11 +97,11 @@ fn spatial_dims(header: &NiftiHeader) -> Result<Vec<usize>> {
     if let Some(&dim) = dims.iter().find(|&&dim| dim > i16::MAX as usize) {
         return fail(format!("has a size of {} along an axis, expected 1 or more", dim as u16 as i16));
     }
-    if dims[2.min(rank)..].contains(&0) || dims.iter().skip(3).any(|&dim| dim != 1) {
-        return fail(format!("has size {dims:?}, expected one volume: sizes of 1 after the third axis"));
+    if dims[2.min(rank)..].contains(&0) || dims.iter().skip(most).any(|&dim| dim != 1) {
+        let what = if most == 3 { "one volume: sizes of 1 after the third axis" } else { "four axes at most" };
+        return fail(format!("has size {dims:?}, expected {what}"));
     }
-    let rank = if rank == 2 || dims[2] == 1 { 2 } else { 3 };
-    Ok(dims[..rank].to_vec())
+    Ok(dims[..rank.min(most)].to_vec())
 }
 
 fn encoding(header: &NiftiHeader) -> Result<Encoding> {

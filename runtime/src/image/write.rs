@@ -82,6 +82,31 @@ fn write_nifti<A>(
     })
 }
 
+/// The header of several maps `[N, ...]` on the image's grid, N along the file's last axis.
+pub(super) fn stack_header(geometry: &Geometry, shape: &[usize]) -> Result<NiftiHeader> {
+    let identity = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+    let Some((&count, grid)) = shape.split_first().filter(|(_, grid)| matches!(grid.len(), 2 | 3)) else {
+        let message = format!("cannot hold an array of {} axes, expected 3 or 4", shape.len());
+        return Err(Error::new(ErrorKind::ShapeMismatch, message));
+    };
+    let mut header = match geometry {
+        Geometry::Nifti(_) => output_header(geometry, grid)?,
+        Geometry::MetaImage { offset, direction, spacing } => header_from_lps(offset, direction, spacing, grid)?,
+        Geometry::Cine { spacing: [y, x] } => header_from_lps(&[0.0; 3], &identity, &[*x, *y, 1.0], grid)?,
+        Geometry::Picture => header_from_lps(&[0.0; 3], &identity, &[1.0; 3], grid)?,
+    };
+    header.dim = [1; 8];
+    header.dim[0] = shape.len() as u16;
+    for (to, &size) in header.dim[1..].iter_mut().zip(grid.iter().rev().chain([&count])) {
+        *to = u16::try_from(size)
+            .ok()
+            .filter(|&size| size <= i16::MAX as u16)
+            .ok_or_else(|| Error::new(ErrorKind::ShapeMismatch, format!("{shape:?} is too large for NIfTI")))?;
+    }
+    header.pixdim[shape.len()] = 1.0;
+    Ok(header)
+}
+
 /// The input's header without what speaks of its intensities; `dim` has the rank and sizes of the output.
 fn output_header(geometry: &Geometry, shape: &[usize]) -> Result<NiftiHeader> {
     let input = match geometry {

@@ -9,6 +9,8 @@ mod mask;
 #[cfg(feature = "evaluate")]
 pub mod objects;
 #[cfg(feature = "evaluate")]
+pub mod sampling;
+#[cfg(feature = "evaluate")]
 pub mod summary;
 #[cfg(feature = "evaluate")]
 pub mod surface;

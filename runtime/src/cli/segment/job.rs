@@ -8,9 +8,9 @@ use ldseg::frames::Frame;
 use ldseg::heartbeat::{FrameVentricle, heartbeat};
 use ldseg::image::{
     Cine, Content, Geometry, Image, Labels, Sector, Study, output_extension, overlay, read_channels, read_study,
-    write_cine, write_labels, write_overlay, write_scalar,
+    write_cine, write_label_stack, write_labels, write_overlay, write_scalar, write_scalar_stack,
 };
-use ldseg::measure::{Ventricle, ventricle};
+use ldseg::measure::{Atrium, Ventricle, atrium, ventricle};
 use ldseg::segmenter::Segmentation;
 use ldseg::{Error, ErrorKind, Result};
 use ndarray::{ArrayD, Axis, stack};
@@ -18,8 +18,10 @@ use ndarray::{ArrayD, Axis, stack};
 use super::super::inputs::Job;
 use super::dicom_seg::{DICOM_SEG, SegOutput};
 use super::results::{ClassResult, Done, FrameDone, mean, write_json};
-use super::{OVERLAY, Plan, UNCERTAINTY, Worker};
+use super::{OVERLAY, PROBABILITIES, Plan, SAMPLES, UNCERTAINTY, Worker};
 
+/// Extension of files that hold several maps.
+const STACK: &str = "nii.gz";
 const SPACING_NEEDED: &str = "the file does not tell its pixel spacing, --pixel-spacing does";
 
 /// An image of several files has a channel in each.
@@ -55,6 +57,8 @@ impl Plan {
             (self.overlay, OVERLAY, &["png", "gif"][..]),
             (self.uncertainty, UNCERTAINTY, &maps),
             (self.dicom_seg.asked(), DICOM_SEG, &["dcm"]),
+            (self.keep_samples, SAMPLES, &["nii.gz"]),
+            (self.keep_samples, PROBABILITIES, &["nii.gz"]),
             (self.json, "", &["json"]),
         ];
         let all = others.iter().all(|(asked, suffix, extensions)| !asked || find(suffix, extensions).is_some());
@@ -95,6 +99,8 @@ impl Plan {
             overlay: self.overlay.then(|| path(OVERLAY, picture)).transpose()?,
             uncertainty: self.uncertainty.then(|| path(UNCERTAINTY, extension)).transpose()?,
             dicom_seg: self.dicom_seg.asked().then(|| path(DICOM_SEG, "dcm")).transpose()?,
+            samples: self.keep_samples.then(|| path(SAMPLES, STACK)).transpose()?,
+            probabilities: self.keep_samples.then(|| path(PROBABILITIES, STACK)).transpose()?,
             seconds: 0.0,
             classes: Vec::new(),
             mean_uncertainty: 0.0,
@@ -103,6 +109,7 @@ impl Plan {
             in_time: None,
             frames: Vec::new(),
             left_ventricle: None,
+            left_atrium: None,
             heartbeat: None,
             notes: study.notes,
         };
@@ -162,6 +169,12 @@ impl Plan {
         if let Some(path) = &done.uncertainty {
             write_scalar(path, &segmentation.uncertainty, &image.geometry)?;
         }
+        if let Some(path) = &done.samples {
+            write_label_stack(path, &stacked(&segmentation.samples)?, &image.geometry)?;
+        }
+        if let Some(path) = &done.probabilities {
+            write_scalar_stack(path, &segmentation.probabilities, &image.geometry)?;
+        }
         done.classes = ClassResult::all(self.bundle.manifest(), &segmentation)?;
         done.unsure = ClassResult::any_unsure(&done.classes);
         done.mean_uncertainty = mean(&segmentation.uncertainty);
@@ -169,7 +182,10 @@ impl Plan {
         done.in_time = in_time;
         if let Some(classes) = self.measure {
             match spacing {
-                Some(spacing) => done.left_ventricle = ventricle(&segmentation.labels, classes, spacing)?,
+                Some(spacing) => {
+                    done.left_ventricle = ventricle(&segmentation.labels, classes, spacing)?;
+                    done.left_atrium = self.atrium(&segmentation.labels, Some(spacing))?;
+                }
                 None => done.notes.push(format!("is not measured: {SPACING_NEEDED}")),
             }
         }
@@ -186,6 +202,7 @@ impl Plan {
         done: &mut Done,
     ) -> Result<()> {
         let (mut labels, mut uncertainty, mut pictures) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut samples, mut probabilities) = (Vec::new(), Vec::new());
         let mut ventricles = Vec::new();
         let mut time_seconds = 0.0;
         for (index, shown) in cine.seconds().iter().enumerate() {
@@ -195,9 +212,13 @@ impl Plan {
             // A ratio of volumes needs no unit.
             let measured = self.frame_ventricle(&frame.segmentation, spacing.unwrap_or([1.0; 2]))?;
             let ventricle = measured.ventricle.clone().filter(|_| spacing.is_some());
-            done.frames.push(self.frame_done(index, time_seconds, &frame, ventricle)?);
+            done.frames.push(self.frame_done(index, time_seconds, &frame, ventricle, spacing)?);
             ventricles.push(measured);
             let Segmentation { labels: of_frame, uncertainty: map, .. } = frame.segmentation;
+            if self.keep_samples {
+                samples.push(stacked(&frame.segmentation.samples)?);
+                probabilities.push(frame.segmentation.probabilities);
+            }
             if done.overlay.is_some() {
                 pictures.push(overlay(&image, &of_frame, &self.colours())?);
             }
@@ -208,12 +229,19 @@ impl Plan {
             time_seconds += shown;
         }
         let geometry = spacing.map_or_else(|| cine.geometry(), |spacing| Geometry::Cine { spacing });
-        write_labels(&done.output, &over_time(&labels)?, &geometry)?;
+        write_labels(&done.output, &stacked(&labels)?, &geometry)?;
         if let Some(path) = &done.overlay {
             write_cine(path, pictures, cine.seconds())?;
         }
         if let Some(path) = &done.uncertainty {
-            write_scalar(path, &over_time(&uncertainty)?, &geometry)?;
+            write_scalar(path, &stacked(&uncertainty)?, &geometry)?;
+        }
+        // Frames lie along the third axis of the file, samples and classes along the fourth.
+        if let Some(path) = &done.samples {
+            write_label_stack(path, &along(1, &samples)?, &geometry)?;
+        }
+        if let Some(path) = &done.probabilities {
+            write_scalar_stack(path, &along(1, &probabilities)?, &geometry)?;
         }
         done.classes = ClassResult::over_frames(&done.frames);
         done.unsure = ClassResult::any_unsure(&done.classes);
@@ -225,6 +253,14 @@ impl Plan {
                 .push(format!("has no volumes in ml, only an ejection fraction for square pixels: {SPACING_NEEDED}"));
         }
         Ok(())
+    }
+
+    /// Nothing where measuring was not asked for, or there is no spacing to measure with.
+    fn atrium(&self, labels: &Labels, spacing: Option<[f64; 2]>) -> Result<Option<Atrium>> {
+        match self.atrium.zip(spacing) {
+            Some((classes, spacing)) => atrium(labels, classes, spacing),
+            None => Ok(None),
+        }
     }
 
     /// Nothing where measuring was not asked for.
@@ -243,6 +279,7 @@ impl Plan {
         time_seconds: f64,
         frame: &Frame,
         left_ventricle: Option<Ventricle>,
+        spacing: Option<[f64; 2]>,
     ) -> Result<FrameDone> {
         let classes = ClassResult::all(self.bundle.manifest(), &frame.segmentation)?;
         Ok(FrameDone {
@@ -255,13 +292,19 @@ impl Plan {
             milliseconds: frame.time.as_secs_f64() * 1e3,
             in_time: frame.in_time,
             left_ventricle,
+            left_atrium: self.atrium(&frame.segmentation.labels, spacing)?,
         })
     }
 }
 
-/// Frames `[H, W]` as one array `[F, H, W]`.
-fn over_time<T: Clone>(frames: &[ArrayD<T>]) -> Result<ArrayD<T>> {
+/// Frames, or samples, `[...]` as one array `[F, ...]`.
+fn stacked<T: Clone>(frames: &[ArrayD<T>]) -> Result<ArrayD<T>> {
+    along(0, frames)
+}
+
+/// The same with their number along another axis.
+fn along<T: Clone>(axis: usize, frames: &[ArrayD<T>]) -> Result<ArrayD<T>> {
     let views: Vec<_> = frames.iter().map(|frame| frame.view()).collect();
-    stack(Axis(0), &views)
+    stack(Axis(axis), &views)
         .map_err(|e| Error::with_source(ErrorKind::ShapeMismatch, "the frames have different sizes", e))
 }

@@ -19,7 +19,7 @@ use ldseg::bundle::{Bundle, Manifest};
 use ldseg::engine::EngineOptions;
 use ldseg::frames::{FrameOptions, Frames};
 use ldseg::image::Sector;
-use ldseg::measure::HeartClasses;
+use ldseg::measure::{AtriumClasses, HeartClasses};
 use ldseg::segmenter::Segmenter;
 use ldseg::{Error, ErrorKind, Result};
 
@@ -34,6 +34,8 @@ use super::{EngineArgs, Outcome, note, print, print_json, report};
 
 const OVERLAY: &str = "_overlay";
 const UNCERTAINTY: &str = "_uncertainty";
+const SAMPLES: &str = "_samples";
+const PROBABILITIES: &str = "_probabilities";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SegmentArgs {
@@ -65,8 +67,12 @@ pub(super) struct SegmentArgs {
     /// Find the ultrasound sector, and segment the part of each frame that shows it
     #[arg(long)]
     crop_sector: bool,
-    /// Also measure the left ventricle in echocardiograms: area, long axis and volume, and over a cine the ejection
-    /// fraction; with --json
+    /// Also write each sample's label map (`X_samples.nii.gz`, samples along the last axis) and the mean probabilities
+    /// (`X_probabilities.nii.gz`, classes along the last axis); `ldseg evaluate` scores them
+    #[arg(long)]
+    keep_samples: bool,
+    /// Also measure the left ventricle and atrium in echocardiograms: area, long axis and volume, and over a cine the
+    /// ejection fraction; with --json
     #[arg(long, requires = "json")]
     measure: bool,
     /// Pixel spacing in mm of pictures and cines whose files do not tell it, for measuring and a cine's outputs; pixels
@@ -100,9 +106,12 @@ struct Plan {
     uncertainty: bool,
     dicom_seg: DicomSegArgs,
     crop_sector: bool,
+    keep_samples: bool,
     skip_done: bool,
     /// Set where measuring was asked for.
     measure: Option<HeartClasses>,
+    /// Set where measuring was asked for and the bundle has an atrium.
+    atrium: Option<AtriumClasses>,
     pixel_spacing: Option<f64>,
     json: bool,
 }
@@ -123,10 +132,19 @@ impl Plan {
     fn new(args: SegmentArgs) -> Result<Self> {
         let bundle = Bundle::load(&args.bundle)?;
         let measure = args.measure.then(|| heart_classes(bundle.manifest())).transpose()?;
+        let names = bundle.manifest().classes.iter().map(|class| class.name.as_str());
+        let atrium = args.measure.then(|| AtriumClasses::find(names)).flatten();
         let mut options = args.sampling.options(bundle.manifest())?;
         // An ejection fraction of each sample gives its interval.
-        options.keep_samples = measure.is_some() && options.samples > 1;
-        let suffixes = [(args.overlay, OVERLAY), (args.uncertainty, UNCERTAINTY), (args.dicom_seg.asked(), DICOM_SEG)];
+        options.keep_samples = args.keep_samples || (measure.is_some() && options.samples > 1);
+        let keep = args.keep_samples;
+        let suffixes = [
+            (args.overlay, OVERLAY),
+            (args.uncertainty, UNCERTAINTY),
+            (args.dicom_seg.asked(), DICOM_SEG),
+            (keep, SAMPLES),
+            (keep, PROBABILITIES),
+        ];
         let suffixes: Vec<_> = suffixes.iter().filter(|(asked, _)| *asked).map(|(_, suffix)| *suffix).collect();
         let jobs = jobs(&args.input, &suffixes, bundle.manifest().channels);
         Ok(Self {
@@ -139,8 +157,10 @@ impl Plan {
             uncertainty: args.uncertainty,
             dicom_seg: args.dicom_seg,
             crop_sector: args.crop_sector,
+            keep_samples: args.keep_samples,
             skip_done: args.cohort.skip_done,
             measure,
+            atrium,
             pixel_spacing: args.pixel_spacing,
             json: args.json,
         })

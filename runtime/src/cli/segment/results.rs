@@ -6,7 +6,7 @@ use ldseg::bundle::Manifest;
 use ldseg::diffusion::Sampler;
 use ldseg::files::write_bytes;
 use ldseg::heartbeat::Heartbeat;
-use ldseg::measure::Ventricle;
+use ldseg::measure::{Atrium, Ventricle};
 use ldseg::segmenter::Segmentation;
 use ldseg::uncertainty::expected_dice;
 use ldseg::{Error, ErrorKind, Result, Tensor};
@@ -56,6 +56,10 @@ pub(super) struct Done {
     pub(super) uncertainty: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) dicom_seg: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) samples: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) probabilities: Option<PathBuf>,
     /// Reading, segmenting and writing.
     pub(super) seconds: f64,
     pub(super) classes: Vec<ClassResult>,
@@ -75,6 +79,9 @@ pub(super) struct Done {
     /// Of a still image, where it was asked for and can be measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) left_ventricle: Option<Ventricle>,
+    /// The same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) left_atrium: Option<Atrium>,
     /// Of a cine, where it was asked for and can be measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) heartbeat: Option<Heartbeat>,
@@ -100,6 +107,8 @@ pub(super) struct FrameDone {
     pub(super) in_time: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) left_ventricle: Option<Ventricle>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) left_atrium: Option<Atrium>,
 }
 
 /// One class of a picture, volume or frame.
