@@ -183,7 +183,7 @@ fn lines(found: &Robustness, corruption: &str) -> Vec<Series> {
 /// Times and memory.
 pub(super) fn timings(found: &Benchmark, html: &mut Html) {
     let caption = format!(
-        "{} with {} on {}, {} threads, {} steps, {} runs.",
+        "{} with {} on {}. Threads: {}, steps: {}, runs: {}.",
         found.bundle, found.engine, found.device, found.threads, found.steps, found.runs
     );
     let ms = |seconds: f64| format!("{:.1}", 1e3 * seconds);

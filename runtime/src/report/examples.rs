@@ -45,7 +45,7 @@ pub(super) fn examples(found: &Evaluation, images: &Images, segmenter: &mut Segm
             let each: Vec<_> = classes.zip(&dice).map(|(class, dice)| format!("{} {dice:.3}", class.name)).collect();
             html.line("p", &format!("{}.", each.join(", ")));
             if (nanmean(&dice) - ranked).abs() > SAME {
-                html.missing(&format!("The evaluation has Dice {ranked:.3}: it scored another segmentation."));
+                html.missing(&format!("The evaluation has Dice {ranked:.3}: it scored another segmentation, of other samples, steps or seed."));
             }
             panels(&shown, &case.name, html);
         });

@@ -5,7 +5,7 @@ use super::html::Html;
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 280.0;
 /// Left, top, right, bottom of the area that is drawn into.
-const AREA: [f64; 4] = [54.0, 12.0, 468.0, 236.0];
+const AREA: [f64; 4] = [54.0, 12.0, 460.0, 236.0];
 /// Colours in the style sheet; lines of one colour differ in their dashes, which also tells them apart in print.
 const COLOURS: usize = 6;
 const DASHES: [&str; 4] = ["none", "7 3", "2 3", "9 3 2 3"];
@@ -86,7 +86,9 @@ impl Axes {
         let highs = plot.series.iter().flat_map(|series| &series.band).flat_map(|[_, low, high]| [*low, *high]);
         let values = points().map(|point| point[1]).chain(highs);
         let y = plot.range.unwrap_or_else(|| rounded(ends(values.map(y)), plot.logarithmic));
-        Self { x: ends(points().map(|point| point[0])), y, logarithmic: plot.logarithmic }
+        // Equal values lie on a diagonal where both axes have the same ends.
+        let x = if plot.diagonal { y } else { ends(points().map(|point| point[0])) };
+        Self { x, y, logarithmic: plot.logarithmic }
     }
 
     fn place(&self, x: f64, y: f64) -> [f64; 2] {
@@ -242,6 +244,20 @@ mod tests {
         assert!(html.contains(&format!("d=\"M{left} {bottom}L{right} {top}\"")), "{html}");
         assert!(!html.contains("NaN") && html.contains("&lt;a&gt;") && !html.contains("<a>"));
         assert_eq!(html.matches("<circle").count(), 4);
+    }
+
+    #[test]
+    fn a_diagonal_goes_through_what_is_equal() {
+        let points = vec![[0.4, 0.5], [0.8, 0.8]];
+        let series = vec![Series { points, ..Series::default() }];
+        let plot = Plot { diagonal: true, range: Some([0.0, 1.0]), series, ..Plot::default() };
+        let mut html = Html::default();
+        plot.draw(&mut html);
+        let html = html.into_string();
+        let [left, top, right, bottom] = AREA;
+        assert!(html.contains(&format!("d=\"M{left} {bottom}L{right} {top}\"")), "{html}");
+        let on_it = [left + 0.8 * (right - left), bottom - 0.8 * (bottom - top)].map(|at| (at * 100.0).round() / 100.0);
+        assert!(html.contains(&format!("cx=\"{}\" cy=\"{}\"", on_it[0], on_it[1])), "{html}");
     }
 
     #[test]
