@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use ldseg::image::{read_image, read_labels};
-use ldseg::measure::{HeartClasses, Ventricle, biplane_ml, ejection_fraction, ventricle};
+use ldseg::measure::{AtriumClasses, HeartClasses, Ventricle, atrium, biplane_ml, ejection_fraction, ventricle};
 
-use crate::support::{note, shared};
+use crate::support::{ldseg, note, shared};
 
 /// Largest difference from the published volume, and of the ejection fraction in percentage points: a volume is published
 /// to 0.1 ml from contours, here it comes from their pixels.
@@ -51,4 +51,38 @@ fn volumes_and_ejection_fraction_are_those_published_with_camus() {
         }
         assert!((ef - ef_there).abs() <= EF_TOLERANCE, "{patient}: EF {ef} %, published {ef_there} %");
     }
+}
+
+#[test]
+fn the_command_measures_the_atrium_of_every_frame() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+    let (cine, bundle) = (models.join("examples/echo-phantom.gif"), models.join("echo"));
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path();
+    let told = ldseg(&[
+        &"segment",
+        &cine,
+        &"--bundle",
+        &bundle,
+        &"--output",
+        &out,
+        &"--json",
+        &"--measure",
+        &"--pixel-spacing",
+        &"0.8",
+    ])
+    .ok();
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let frames = told["files"][0]["frames"].as_array().unwrap();
+    let labels = read_labels(&out.join("echo-phantom.nii.gz")).unwrap();
+    let classes = AtriumClasses { atrium: 3, ventricle: 1 };
+    assert_eq!(frames.len(), labels.shape()[0]);
+    for (frame, labels) in frames.iter().zip(labels.outer_iter()) {
+        let expected = atrium(&labels.to_owned(), classes, [0.8; 2]).unwrap().expect("it borders on the ventricle");
+        let found = frame["left_atrium"]["volume_ml"].as_f64().unwrap();
+        assert!((found / expected.volume_ml - 1.0).abs() < 1e-9, "{found} ml, expected {}", expected.volume_ml);
+    }
+    let volume = |index: usize| frames[index]["left_atrium"]["volume_ml"].as_f64().unwrap();
+    let systole = told["files"][0]["heartbeat"]["end_systole_frame"].as_u64().unwrap() as usize;
+    assert!(volume(systole) > volume(0), "an atrium is full when the ventricle is empty");
 }
