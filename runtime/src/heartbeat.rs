@@ -43,9 +43,11 @@ pub struct Heartbeat {
 pub fn heartbeat(frames: &[FrameVentricle], in_ml: bool) -> Option<Heartbeat> {
     let areas: Vec<Option<f64>> =
         frames.iter().map(|frame| frame.ventricle.as_ref().map(|ventricle| ventricle.area_cm2)).collect();
-    let curve: Vec<(usize, f64)> =
-        (0..areas.len()).filter_map(|index| Some((index, smoothed(&areas, index)?))).collect();
-    let by_area = |a: &&(usize, f64), b: &&(usize, f64)| a.1.total_cmp(&b.1);
+    // Of frames with the same smoothed area, their own decides.
+    let curve: Vec<(usize, [f64; 2])> =
+        (0..areas.len()).filter_map(|index| Some((index, [smoothed(&areas, index)?, areas[index]?]))).collect();
+    let by_area =
+        |a: &&(usize, [f64; 2]), b: &&(usize, [f64; 2])| a.1[0].total_cmp(&b.1[0]).then(a.1[1].total_cmp(&b.1[1]));
     let end_diastole_frame = curve.iter().rev().max_by(by_area)?.0;
     let end_systole_frame = curve.iter().min_by(by_area)?.0;
     let (diastole, systole) = (&frames[end_diastole_frame], &frames[end_systole_frame]);
@@ -105,7 +107,7 @@ mod tests {
     #[test]
     fn the_phases_are_the_extremes_of_the_area() {
         let found = heartbeat(&frames(&[30.0, 28.0, 20.0, 16.0, 15.0, 22.0, 29.0]), true).unwrap();
-        assert_eq!((found.end_diastole_frame, found.end_systole_frame), (0, 3), "{found:?}");
+        assert_eq!((found.end_diastole_frame, found.end_systole_frame), (0, 4), "{found:?}");
         let two = heartbeat(&frames(&[30.0, 15.0]), true).unwrap();
         assert_eq!((two.end_diastole_frame, two.end_systole_frame), (0, 1));
         assert_eq!((two.end_diastolic_volume_ml, two.end_systolic_volume_ml), (Some(90.0), Some(45.0)));
@@ -117,7 +119,7 @@ mod tests {
     fn one_bad_frame_is_no_phase() {
         let mut beat = frames(&[30.0, 29.0, 3.0, 20.0, 16.0, 15.5, 16.0, 22.0]);
         let found = heartbeat(&beat, true).unwrap();
-        assert_eq!(found.end_systole_frame, 4, "{found:?}");
+        assert_eq!(found.end_systole_frame, 5, "{found:?}");
         beat[5].ventricle = None;
         assert!(heartbeat(&beat, true).is_some());
         assert_eq!(heartbeat(&[FrameVentricle::default()], true), None);
