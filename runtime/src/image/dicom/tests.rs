@@ -213,7 +213,7 @@ fn rle(segments: &[Vec<u8>]) -> Vec<u8> {
 #[test]
 fn run_lengths_are_undone() {
     let pixels = ramp(PIXELS);
-    let frame = rle(&[pixels.clone()]);
+    let frame = rle(std::slice::from_ref(&pixels));
     let file = File::new(uids::RLE_LOSSLESS, grey("MONOCHROME2", 8), [fragments(vec![], vec![frame])]);
     assert_eq!(file.values(), floats(&pixels));
 
