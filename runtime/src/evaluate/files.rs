@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::image::case_name;
+use crate::image::{PROBABILITIES, SAMPLES, case_name};
 use crate::{Error, ErrorKind, Result};
 
 /// Files that tell the patient of each case, with the titles of the columns that hold the case's name and the patient: a
@@ -16,7 +16,7 @@ const PATIENT_LISTS: [(&str, [&str; 2]); 2] =
 pub const LABEL_SUFFIXES: [&str; 2] = ["_gt", "_anno"];
 
 /// What `ldseg segment` writes beside a label map.
-const OTHER_OUTPUTS: [&str; 4] = ["_overlay", "_uncertainty", super::SAMPLES, super::PROBABILITIES];
+const OTHER_OUTPUTS: [&str; 4] = ["_overlay", "_uncertainty", SAMPLES, PROBABILITIES];
 
 /// nnU-Net's number of the first channel, part of image names only.
 const FIRST_CHANNEL: &str = "_0000";

@@ -21,7 +21,7 @@ pub use classes::{ClassSpec, read_classes, reference_labels};
 pub use files::{LABEL_SUFFIXES, Pair, PatientList, pair, patient_from_name, read_patients};
 pub use report::{FailedCase, Measure, Report, Values};
 pub(crate) use report::{csv_cell, csv_number, groups};
-pub use sampling::{PROBABILITIES, SAMPLES, SamplingMeasure, SamplingScores, SamplingSummary};
+pub use sampling::{SamplingMeasure, SamplingScores, SamplingSummary};
 
 use crate::metrics::summary::Bootstrap;
 use crate::{Error, ErrorKind, Result};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ndarray::Axis;
 use serde::{Serialize, Serializer};
 
-use crate::image::{Labels, case_name, read_label_stack, read_stack};
+use crate::image::{Labels, PROBABILITIES, SAMPLES, case_name, read_label_stack, read_stack};
 use crate::metrics::sampling::{
     Reliability, ReliabilityBin, energy_distance, reliability, uncertainty_error_correlation,
 };
@@ -14,11 +14,6 @@ use crate::metrics::summary::Summary;
 use crate::segmenter::argmax;
 use crate::uncertainty::entropy;
 use crate::{Error, ErrorKind, Result};
-
-/// What names of files with a case's samples and its probabilities add to that of its label map.
-pub const SAMPLES: &str = "_samples";
-/// See [`SAMPLES`].
-pub const PROBABILITIES: &str = "_probabilities";
 
 /// What is measured of samples and probabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

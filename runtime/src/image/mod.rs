@@ -30,7 +30,7 @@ pub use dicom::{DicomSeg, DicomSegAlgorithm, DicomSegKind};
 pub use gif::write_cine;
 pub use overlay::{overlay, png_bytes, write_overlay, write_picture};
 pub use sector::Sector;
-pub use stack::{read_label_stack, read_stack, write_label_stack, write_scalar_stack};
+pub use stack::{PROBABILITIES, SAMPLES, read_label_stack, read_stack, write_label_stack, write_scalar_stack};
 pub use write::{output_extension, write_labels, write_scalar};
 
 use crate::{Error, ErrorKind, Result, Tensor};

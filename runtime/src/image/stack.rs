@@ -10,6 +10,11 @@ use super::{Format, Geometry, Labels, nifti, split_name};
 use crate::files::write_atomically;
 use crate::{Error, ErrorKind, Result, Tensor};
 
+/// What names of files with an image's samples add to that of its label map.
+pub const SAMPLES: &str = "_samples";
+/// What those of files with the probabilities of its classes add.
+pub const PROBABILITIES: &str = "_probabilities";
+
 /// Writes label maps `[N, H, W]` or `[N, D, H, W]` on the image's grid as one NIfTI with the image's affine, N along the
 /// last axis of the file. The file, whose name has to end in `.nii.gz`, appears whole or not at all.
 ///

@@ -7,8 +7,9 @@ use std::time::Instant;
 use ldseg::frames::Frame;
 use ldseg::heartbeat::{FrameVentricle, heartbeat};
 use ldseg::image::{
-    Cine, Content, Geometry, Image, Labels, Sector, Study, output_extension, overlay, read_channels, read_study,
-    write_cine, write_label_stack, write_labels, write_overlay, write_scalar, write_scalar_stack,
+    Cine, Content, Geometry, Image, Labels, PROBABILITIES, SAMPLES, Sector, Study, output_extension, overlay,
+    read_channels, read_study, write_cine, write_label_stack, write_labels, write_overlay, write_scalar,
+    write_scalar_stack,
 };
 use ldseg::measure::{Atrium, Ventricle, atrium, ventricle};
 use ldseg::segmenter::Segmentation;
@@ -18,7 +19,7 @@ use ndarray::{ArrayD, Axis, stack};
 use super::super::inputs::Job;
 use super::dicom_seg::{DICOM_SEG, SegOutput};
 use super::results::{ClassResult, Done, FrameDone, mean, write_json};
-use super::{OVERLAY, PROBABILITIES, Plan, SAMPLES, UNCERTAINTY, Worker};
+use super::{OVERLAY, Plan, UNCERTAINTY, Worker};
 
 /// Extension of files that hold several maps.
 const STACK: &str = "nii.gz";

@@ -18,7 +18,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ldseg::bundle::{Bundle, Manifest};
 use ldseg::engine::EngineOptions;
 use ldseg::frames::{FrameOptions, Frames};
-use ldseg::image::Sector;
+use ldseg::image::{PROBABILITIES, SAMPLES, Sector};
 use ldseg::measure::{AtriumClasses, HeartClasses};
 use ldseg::segmenter::Segmenter;
 use ldseg::{Error, ErrorKind, Result};
@@ -34,8 +34,6 @@ use super::{EngineArgs, Outcome, note, print, print_json, report};
 
 const OVERLAY: &str = "_overlay";
 const UNCERTAINTY: &str = "_uncertainty";
-const SAMPLES: &str = "_samples";
-const PROBABILITIES: &str = "_probabilities";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SegmentArgs {
