@@ -130,7 +130,7 @@ fn scene(args: FigureArgs) -> Result<Scene> {
 
 fn read(path: &Path, frame: Option<usize>, manifest: &Manifest) -> Result<Image> {
     let mut study = read_study(path)?;
-    if study.ultrasound && manifest.channels == 1 {
+    if study.luminance_serves() && manifest.channels == 1 {
         study = study.into_grey();
     }
     study.notes.iter().for_each(|text| note(&format!("{}: {text}", path.display())));

@@ -194,7 +194,7 @@ pub fn read_study(path: &Path) -> Result<Study> {
 /// As [`read_image`].
 pub fn read_image_for(path: &Path, channels: usize) -> Result<Image> {
     let mut study = read_study(path)?;
-    if study.ultrasound && channels == 1 {
+    if study.luminance_serves() && channels == 1 {
         study = study.into_grey();
     }
     still(study, path)
