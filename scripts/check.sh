@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every check that a change has to pass. `scripts/check.sh static` runs those alone that compile nothing.
+# Every check that a change has to pass. `scripts/check.sh static` runs those alone that compile nothing,
+# `scripts/check.sh aarch64` whether the runtime compiles for 64-bit ARM.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -12,7 +13,7 @@ step() {
 # With every feature, on every platform: deny.toml says the same, but cargo-deny may not be installed.
 runtime_without_burn() {
     local tree
-    tree=$(cargo tree --locked -p ldseg -e normal,build --all-features --target all --prefix none)
+    tree=$(cargo tree --locked -p ldseg -p ldseg-c -p ldseg-python -e normal,build --all-features --target all --prefix none)
     if grep -E '^(burn|cubecl|onnx-ir)' <<<"$tree" >&2; then
         echo "error: the runtime depends on the crates above, which only the trainer may" >&2
         return 1
@@ -22,6 +23,22 @@ runtime_without_burn() {
 static_checks() {
     step cargo fmt --all --check
     step runtime_without_burn
+}
+
+# What a device with a 64-bit ARM processor runs: library, command and C library, with both engines. tract assembles its
+# kernels for the target's processor, which takes a compiler.
+aarch64_checks() {
+    local target=aarch64-unknown-linux-gnu
+    if ! command -v "${CC_aarch64_unknown_linux_gnu:-aarch64-linux-gnu-gcc}" >/dev/null; then
+        echo "skipped: aarch64, as there is no aarch64-linux-gnu-gcc (Debian's gcc-aarch64-linux-gnu)" >&2
+        return
+    fi
+    if ! rustup target add "$target" 2>/dev/null; then
+        echo "skipped: aarch64, as rustup could not add the target $target" >&2
+        return
+    fi
+    step cargo check --release --locked --target "$target" -p ldseg -p ldseg-c --no-default-features \
+        --features ldseg/tract,ldseg/ort,ldseg/cli,ldseg/dicom
 }
 
 # All in the release profile: the dependencies are checked once for all of them.
@@ -34,6 +51,8 @@ all_checks() {
     step cargo clippy --release --locked -p ldseg --no-default-features --features tract -- -D warnings
     step cargo clippy --release --locked -p ldseg --no-default-features --features tract,cli -- -D warnings
     step cargo clippy --release --locked -p ldseg --no-default-features --features evaluate -- -D warnings
+    step cargo clippy --release --locked -p ldseg-c --no-default-features --features tract -- -D warnings
+    step aarch64_checks
     step scripts/test.sh
     RUSTDOCFLAGS="-D warnings" step cargo doc --release --locked --workspace --no-deps
     if cargo deny --version >/dev/null 2>&1; then
@@ -47,8 +66,9 @@ all_checks() {
 case "${1:-all}" in
     all) all_checks ;;
     static) static_checks ;;
+    aarch64) aarch64_checks ;;
     *)
-        echo "usage: scripts/check.sh [all|static]" >&2
+        echo "usage: scripts/check.sh [all|static|aarch64]" >&2
         exit 2
         ;;
 esac

@@ -132,6 +132,22 @@ fn chamber(cavity: &[[usize; 2]], mitral: [f64; 2], spacing: [f64; 2]) -> Option
     Some(Chamber { area_cm2, long_axis_mm, diameters_mm, volume_ml })
 }
 
+/// [`ventricle`] by the names of a bundle's classes. `None` also where these have no ventricle, the labels are those of a
+/// volume, or the spacing, in mm along (y, x), is not known.
+///
+/// # Errors
+/// Those of [`ventricle`].
+pub fn ventricle_by_name<'a>(
+    labels: &Labels,
+    names: impl IntoIterator<Item = &'a str>,
+    spacing: Option<[f64; 2]>,
+) -> Result<Option<Ventricle>> {
+    match (HeartClasses::find(names), spacing) {
+        (Some(classes), Some(spacing)) if labels.ndim() == 2 => ventricle(labels, classes, spacing),
+        _ => Ok(None),
+    }
+}
+
 /// Biplane volume of a chamber in ml from a two- and a four-chamber view: discs that are ellipses with a diameter from each, as high as
 /// a twentieth of the longer axis.
 pub fn biplane_ml(a: &Chamber, b: &Chamber) -> f64 {
@@ -310,6 +326,11 @@ mod tests {
         let names = ["background", "left ventricle", "myocardium", "left atrium"];
         assert_eq!(HeartClasses::find(names), Some(CLASSES));
         assert_eq!(HeartClasses::find(["background", "gland"]), None);
+        let (labels, spacing) = (bullet(false), Some([0.5; 2]));
+        assert!(ventricle_by_name(&labels, names, spacing).unwrap().is_some());
+        assert_eq!(ventricle_by_name(&labels, names, None).unwrap(), None);
+        assert_eq!(ventricle_by_name(&labels, ["background", "gland"], spacing).unwrap(), None);
+        assert_eq!(ventricle_by_name(&Labels::zeros(vec![2, 8, 8]), names, spacing).unwrap(), None);
         assert!((ejection_fraction(100.0, 40.0) - 0.6).abs() < 1e-12);
     }
 }

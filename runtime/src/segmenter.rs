@@ -23,6 +23,8 @@ use windowed::Blended;
 const MAX_BATCH: usize = 16;
 /// Voxels that pass the decoder as one batch, as its feature maps at full size dominate the memory.
 const MAX_DECODER_VOXELS: usize = 1 << 18;
+/// Steps of a sampler that is not the bundle's default, where that is `direct` and says nothing about steps.
+const FALLBACK_STEPS: usize = 10;
 
 /// What to do with one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub struct SegmentOptions {
     pub sampler: Sampler,
     /// Denoiser calls, 1 to T-1; exactly 1 for [`Sampler::Direct`].
     pub steps: usize,
-    /// Samples whose probabilities are averaged, at least 1.
+    /// Samples whose probabilities are averaged, 1 to [`Self::MAX_SAMPLES`].
     pub samples: usize,
     /// Seed of all noise.
     pub seed: u64,
@@ -98,10 +100,29 @@ pub struct Segmenter {
 }
 
 impl SegmentOptions {
+    /// More samples than this are a mistake.
+    pub const MAX_SAMPLES: usize = 1000;
+
     /// The bundle's default sampler and steps, one sample, seed 0, frame 0.
     pub fn defaults(manifest: &Manifest) -> Self {
         let (sampler, steps) = (manifest.default_sampler, manifest.default_steps);
         Self { sampler, steps, samples: 1, seed: 0, frame: 0, keep_samples: false }
+    }
+
+    /// What was asked for, completed with the bundle's defaults: one sample, seed 0, frame 0.
+    ///
+    /// # Errors
+    /// Those of [`Self::check`].
+    pub fn completed(manifest: &Manifest, sampler: Option<Sampler>, steps: Option<usize>) -> Result<Self> {
+        let sampler = sampler.unwrap_or(manifest.default_sampler);
+        let default_steps = match (sampler, manifest.default_sampler) {
+            (Sampler::Direct, _) => 1,
+            (_, Sampler::Direct) => FALLBACK_STEPS.min(manifest.timesteps - 1),
+            _ => manifest.default_steps,
+        };
+        let options = Self { sampler, steps: steps.unwrap_or(default_steps), ..Self::defaults(manifest) };
+        options.check(manifest.timesteps)?;
+        Ok(options)
     }
 
     /// Checks the ranges for a model with `timesteps` timesteps.
@@ -117,8 +138,8 @@ impl SegmentOptions {
         if !(1..timesteps).contains(&self.steps) {
             return fail(format!("steps is {}, expected 1 to {}", self.steps, timesteps.saturating_sub(1)));
         }
-        if self.samples == 0 {
-            return fail("samples is 0, expected 1 or more".into());
+        if !(1..=Self::MAX_SAMPLES).contains(&self.samples) {
+            return fail(format!("samples is {}, expected 1 to {}", self.samples, Self::MAX_SAMPLES));
         }
         Ok(())
     }

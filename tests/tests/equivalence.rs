@@ -141,7 +141,8 @@ impl ModuleMapper for Redraw {
     }
 }
 
-fn write<const D: usize>(recipe: &Recipe, dir: &Path) -> (Networks<D>, Bundle) {
+/// A bundle with random weights, and its networks.
+pub fn write<const D: usize>(recipe: &Recipe, dir: &Path) -> (Networks<D>, Bundle) {
     let networks = Networks::<D>::new(&recipe.network(), &Device::default()).map(&mut Redraw::default());
     let written = export::write(recipe, &networks, &State::default(), dir);
     written.unwrap_or_else(|error| panic!("{} {:?}: {error}", recipe.name, recipe.network));

@@ -3,6 +3,7 @@
 //! ONNX Runtime is compared where `ORT_DYLIB_PATH` names its library; what is skipped is said on standard error.
 
 mod bad_input;
+mod c_interface;
 mod data_in;
 mod dicom;
 mod equivalence;
@@ -11,6 +12,7 @@ mod inspect;
 mod measure;
 mod metrics;
 mod pipeline;
+mod python;
 mod reference;
 mod render;
 mod report;

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::{env, fs};
 
 use ldseg::engine::EngineKind;
+use ldseg::image::{Content, Image, read_study};
 
 /// Changes to a recipe that leave a network of milliseconds. Needs an input size of multiples of 32 in 2-D, of 16 in 3-D.
 pub const TINY: [&str; 5] = [
@@ -29,21 +30,29 @@ pub const TINY_REFERENCE: [&str; 7] = [
     "training.warmup_steps=2",
 ];
 
+/// The models of this repository.
+pub const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models");
+
 /// Arguments of a command, paths and words mixed.
 pub type Arguments<'a> = [&'a dyn AsRef<OsStr>];
 
-/// The command `name` that was built beside this test.
-pub fn command(name: &str, arguments: &Arguments) -> Command {
+/// The command or library `name` that was built beside this test.
+pub fn built(name: &str) -> PathBuf {
     let test = env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap();
-    let path = folder.join(format!("{name}{}", env::consts::EXE_SUFFIX));
+    let path = folder.join(name);
     assert!(
         path.is_file(),
         "{} is not there. `cargo test` alone does not build it: run scripts/test.sh, or `cargo build --workspace` \
          first, both with `--release` or both without",
         path.display()
     );
-    let mut command = Command::new(path);
+    path
+}
+
+/// The command `name`, built beside this test.
+pub fn command(name: &str, arguments: &Arguments) -> Command {
+    let mut command = Command::new(built(&format!("{name}{}", env::consts::EXE_SUFFIX)));
     command.args(arguments.iter().map(AsRef::as_ref)).stdin(Stdio::null());
     command
 }
@@ -84,6 +93,15 @@ pub fn train(arguments: &Arguments) -> Ran {
 /// A recipe of this repository.
 pub fn recipe(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../models/recipes/{name}.yaml"))
+}
+
+/// A grey frame of the synthetic cine, and its pixels row by row.
+pub fn example_frame(spacing: Option<[f64; 2]>) -> (Image, Vec<u8>) {
+    let study = read_study(&Path::new(MODELS).join("examples/echo-phantom.gif")).unwrap();
+    let Content::Cine(cine) = study.content else { panic!("the example is a cine") };
+    let grey = cine.frame(3).unwrap().with_channels(1).unwrap().to_owned();
+    let pixels = grey.iter().map(|&value| value as u8).collect();
+    (Image::from_array(grey, spacing.as_ref().map(<[f64; 2]>::as_slice)).unwrap(), pixels)
 }
 
 /// `ldseg-train fit`, not run yet. With `--resume`, which is allowed for a new run too.

@@ -64,6 +64,20 @@ pub struct EngineOptions {
 impl EngineOptions {
     /// More threads than this are a mistake, and no engine would survive them.
     pub const MAX_THREADS: usize = 1024;
+
+    /// What was asked for by name, e.g. `ort` on `cuda`, completed with the defaults.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Setting`] for an unknown name.
+    pub fn named(engine: Option<&str>, device: Option<&str>, threads: Option<usize>) -> Result<Self> {
+        let default = Self::default();
+        Ok(Self {
+            engine: engine.map(str::parse).transpose()?.unwrap_or(default.engine),
+            device: device.map(str::parse).transpose()?.unwrap_or(default.device),
+            threads: threads.unwrap_or(default.threads),
+            ort_library: None,
+        })
+    }
 }
 
 /// The default engine of this build (tract where it is compiled in) on the CPU, with all its threads.

@@ -9,6 +9,7 @@ mod cine;
 #[cfg(feature = "dicom")]
 mod dicom;
 mod gif;
+mod memory;
 mod metaimage;
 mod nifti;
 mod overlay;

@@ -6,8 +6,7 @@ use ldseg::bundle::Manifest;
 use ldseg::diffusion::{MAX_TIMESTEPS, Sampler};
 use ldseg::segmenter::SegmentOptions;
 
-/// Steps of a sampler that is not the bundle's default, where that is `direct` and says nothing about steps.
-const FALLBACK_STEPS: usize = 10;
+const MAX_SAMPLES: u64 = SegmentOptions::MAX_SAMPLES as u64;
 
 /// How the latent is refined.
 #[derive(Debug, Clone, clap::Args)]
@@ -19,7 +18,7 @@ pub(in crate::cli) struct SamplingArgs {
     #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_TIMESTEPS as u64))]
     steps: Option<usize>,
     /// Samples whose probabilities are averaged
-    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000), default_value = "1")]
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_SAMPLES), default_value = "1")]
     samples: usize,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
@@ -29,30 +28,11 @@ pub(in crate::cli) struct SamplingArgs {
 impl SamplingArgs {
     /// What was asked for, completed with the bundle's defaults.
     pub(in crate::cli) fn options(&self, manifest: &Manifest) -> Result<SegmentOptions> {
-        options(manifest, self.sampler, self.steps, self.samples, self.seed)
+        let options = SegmentOptions::completed(manifest, self.sampler, self.steps)?;
+        Ok(SegmentOptions { samples: self.samples, seed: self.seed, ..options })
     }
 }
 
 fn samplers() -> impl TypedValueParser<Value = Sampler> {
     PossibleValuesParser::new(Sampler::ALL.map(Sampler::name)).try_map(|name| name.parse::<Sampler>())
-}
-
-/// What was asked for, completed with the bundle's defaults.
-fn options(
-    manifest: &Manifest,
-    sampler: Option<Sampler>,
-    steps: Option<usize>,
-    samples: usize,
-    seed: u64,
-) -> Result<SegmentOptions> {
-    let sampler = sampler.unwrap_or(manifest.default_sampler);
-    let default_steps = match (sampler, manifest.default_sampler) {
-        (Sampler::Direct, _) => 1,
-        (_, Sampler::Direct) => FALLBACK_STEPS.min(manifest.timesteps - 1),
-        _ => manifest.default_steps,
-    };
-    let steps = steps.unwrap_or(default_steps);
-    let options = SegmentOptions { sampler, steps, samples, seed, frame: 0, keep_samples: false };
-    options.check(manifest.timesteps)?;
-    Ok(options)
 }

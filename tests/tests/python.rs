@@ -1,0 +1,96 @@
+//! The Python interface: the library that was built beside this test, as Python imports it.
+
+use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+use ldseg::engine::EngineOptions;
+use ldseg::image::Image;
+use ldseg::measure::ventricle_by_name;
+use ldseg::segmenter::{SegmentOptions, Segmenter};
+use ldseg_trainer::recipe::Recipe;
+use serde_json::json;
+
+use crate::equivalence;
+use crate::support::{MODELS, TINY, built, example_frame, note, recipe};
+
+/// The runtime's folder for Python.
+const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime/python");
+const SPACING: [f64; 2] = [0.5, 0.4];
+
+/// Python 3 with what LDSEG_PYTHON_PATH adds to its path.
+fn python() -> Command {
+    let mut python = Command::new("python3");
+    if let Some(path) = env::var_os("LDSEG_PYTHON_PATH") {
+        python.env("PYTHONPATH", path);
+    }
+    python.stdin(Stdio::null());
+    python
+}
+
+/// Writes what the Rust library makes of the frame for the tests in Python to compare with.
+fn write_expected(folder: &Path, image: &Image) {
+    let mut segmenter = Segmenter::load(&Path::new(MODELS).join("echo"), &EngineOptions::default()).unwrap();
+    let result = segmenter.segment(image, &SegmentOptions::defaults(segmenter.manifest())).unwrap();
+    let classes = &segmenter.manifest().classes;
+    let names = classes.iter().map(|class| class.name.as_str());
+    let measured = ventricle_by_name(&result.labels, names, Some(SPACING)).unwrap().expect("a ventricle");
+    let [labels, probabilities] = ["labels", "probabilities"].map(|name| folder.join(name));
+    fs::write(&labels, result.labels.iter().copied().collect::<Vec<u8>>()).unwrap();
+    let bytes = result.probabilities.iter().flat_map(|value| value.to_ne_bytes());
+    fs::write(&probabilities, bytes.collect::<Vec<u8>>()).unwrap();
+    let document = json!({
+        "height": image.data.shape()[1],
+        "width": image.data.shape()[2],
+        "spacing": SPACING,
+        "classes": classes,
+        "labels": labels,
+        "probabilities": probabilities,
+        "measurements": measured,
+    });
+    fs::write(folder.join("expected.json"), document.to_string()).unwrap();
+}
+
+#[test]
+fn python_gets_what_the_rust_library_gives() {
+    if !python().args(["-c", "import numpy"]).output().is_ok_and(|output| output.status.success()) {
+        note("SKIPPED: the Python interface, as there is no python3 that can import numpy; scripts/test.sh fetches it");
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let package = temp.path().join("ldseg");
+    fs::create_dir(&package).unwrap();
+    for name in ["__init__.py", "_native.pyi", "py.typed"] {
+        fs::copy(Path::new(PYTHON).join("python/ldseg").join(name), package.join(name)).unwrap();
+    }
+    let library = built(&format!("{DLL_PREFIX}ldseg_python{DLL_SUFFIX}"));
+    fs::copy(library, package.join(if cfg!(windows) { "_native.pyd" } else { "_native.abi3.so" })).unwrap();
+
+    let (image, pixels) = example_frame(Some(SPACING));
+    fs::write(temp.path().join("frame"), pixels).unwrap();
+    write_expected(temp.path(), &image);
+    let settings = [&TINY[..], &["network.input_size=[16, 16, 16]", "network.stem=2"]].concat();
+    let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+    let volumes = temp.path().join("volumes");
+    equivalence::write::<5>(&Recipe::load(&recipe("knee"), &settings).unwrap(), &volumes);
+
+    let mut python = python();
+    let paths = env::var_os("LDSEG_PYTHON_PATH").into_iter().map(Into::into);
+    python.env("PYTHONPATH", env::join_paths(paths.chain([temp.path().to_path_buf()])).unwrap());
+    let output = python
+        .arg(Path::new(PYTHON).join("tests/test_ldseg.py"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("LDSEG_MODELS", MODELS)
+        .env("LDSEG_FRAME", temp.path().join("frame"))
+        .env("LDSEG_EXPECTED", temp.path().join("expected.json"))
+        .env("LDSEG_VOLUME_BUNDLE", volumes)
+        .output()
+        .unwrap();
+    let report = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{report}");
+    note(&format!(
+        "the Python interface: {}",
+        report.lines().filter(|line| line.starts_with("Ran ")).collect::<String>()
+    ));
+}
