@@ -295,13 +295,16 @@ impl Stream {
                 Ok((if grey { image.into_grey() } else { image }, given))
             }
             Content::File(path) => {
-                let study = read_study(path)?;
+                let mut study = read_study(path)?;
+                if grey && study.luminance_serves() {
+                    study = study.into_grey();
+                }
                 let known = study.spacing_known;
                 let StudyContent::Still(image) = study.content else {
                     return Err(Error::new(ErrorKind::Format, "is a cine, expected one frame a file").in_file(path));
                 };
                 let own = <[f64; 2]>::try_from(image.spacing.as_slice()).ok().filter(|_| known);
-                Ok((if grey && study.ultrasound { image.into_grey() } else { image }, own.or(given)))
+                Ok((image, own.or(given)))
             }
         }
     }
