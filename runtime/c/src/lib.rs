@@ -65,9 +65,11 @@ pub unsafe extern "C" fn ldseg_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ldseg_close(segmenter: *mut LdsegSegmenter) {
     if !segmenter.is_null() {
-        // Nothing is left to tell a failure to.
-        // SAFETY: it came from `Box::into_raw` in `ldseg_open`, and the caller gives it up.
-        guard(|| Ok(drop(unsafe { Box::from_raw(segmenter) })));
+        guard(|| {
+            // SAFETY: it came from `Box::into_raw` in `ldseg_open`, and the caller gives it up.
+            drop(unsafe { Box::from_raw(segmenter) });
+            Ok(())
+        });
     }
 }
 
@@ -169,8 +171,11 @@ pub unsafe extern "C" fn ldseg_view(segmentation: *const LdsegSegmentation, out:
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ldseg_segmentation_free(segmentation: *mut LdsegSegmentation) {
     if !segmentation.is_null() {
-        // SAFETY: it came from `Box::into_raw` in `ldseg_segment`, and the caller gives it up.
-        guard(|| Ok(drop(unsafe { Box::from_raw(segmentation) })));
+        guard(|| {
+            // SAFETY: it came from `Box::into_raw` in `ldseg_segment`, and the caller gives it up.
+            drop(unsafe { Box::from_raw(segmentation) });
+            Ok(())
+        });
     }
 }
 
