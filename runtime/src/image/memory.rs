@@ -45,7 +45,9 @@ mod tests {
         let image = |shape: &[usize], spacing| Image::from_array(Tensor::zeros(shape), spacing);
         assert_eq!(image(&[1, 2, 3], None).unwrap().spacing, [1.0, 1.0]);
         assert_eq!(image(&[3, 4, 2, 3], Some(&[3.0, 1.0, 1.0])).unwrap().spacing, [3.0, 1.0, 1.0]);
-        let kind = |shape: &[usize], spacing| image(shape, spacing).unwrap_err().kind();
+        fn kind(shape: &[usize], spacing: Option<&[f64]>) -> ErrorKind {
+            Image::from_array(Tensor::zeros(shape), spacing).unwrap_err().kind()
+        }
         for shape in [&[2, 3][..], &[0, 2, 3], &[1, 0, 3], &[1, 1, 1, 1, 1], &[]] {
             assert_eq!(kind(shape, None), ErrorKind::ShapeMismatch, "{shape:?}");
         }
