@@ -19,5 +19,6 @@ mod report;
 mod resume;
 mod robustness;
 mod sampling;
+mod sector;
 mod stream;
 mod support;
