@@ -145,11 +145,11 @@ typedef struct {
   size_t width;
   // Number of classes.
   size_t classes;
-  // [height][width]: the index of the most probable class.
+  // `height` x `width`: the index of the most probable class.
   const uint8_t *labels;
-  // [classes][height][width], 0 to 1: the class probabilities, averaged over the samples.
+  // `classes` x `height` x `width`, 0 to 1: the class probabilities, averaged over the samples.
   const float *probabilities;
-  // [height][width], 0 to 1: the entropy of the averaged probabilities over its maximum.
+  // `height` x `width`, 0 to 1: the entropy of the averaged probabilities over its maximum.
   const float *uncertainty;
   // Denoiser calls of a sample.
   size_t steps;

@@ -1,7 +1,7 @@
 //! The C interface: `include/ldseg.h` is made from this file and describes it to users.
 //!
-//! Only the functions of this file touch foreign pointers, each in a few lines; what they do is in [`frame`] and
-//! [`session`], in safe code.
+//! Only the functions of this file touch foreign pointers, each in a few lines; what they do is in `frame` and
+//! `session`, in safe code.
 
 // The one place that talks to foreign code.
 #![allow(unsafe_code)]

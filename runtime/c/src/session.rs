@@ -95,11 +95,11 @@ pub struct LdsegView {
     pub width: usize,
     /// Number of classes.
     pub classes: usize,
-    /// [height][width]: the index of the most probable class.
+    /// `height` x `width`: the index of the most probable class.
     pub labels: *const u8,
-    /// [classes][height][width], 0 to 1: the class probabilities, averaged over the samples.
+    /// `classes` x `height` x `width`, 0 to 1: the class probabilities, averaged over the samples.
     pub probabilities: *const f32,
-    /// [height][width], 0 to 1: the entropy of the averaged probabilities over its maximum.
+    /// `height` x `width`, 0 to 1: the entropy of the averaged probabilities over its maximum.
     pub uncertainty: *const f32,
     /// Denoiser calls of a sample.
     pub steps: usize,
