@@ -69,7 +69,7 @@ impl TractNetwork {
                 model.set_input_fact(input, f32::fact(with_batch(spec, batch)).into())?;
             }
             let options = RunOptions { executor: Some(self.executor.clone()), ..RunOptions::default() };
-            model.into_optimized()?.into_runnable_with_options(&options)
+            in_pool(&self.executor, || model.into_optimized()?.into_runnable_with_options(&options))
         })?;
         while self.plans.len() >= MAX_PLANS {
             // The largest batch holds the most memory.
@@ -84,14 +84,16 @@ impl Network for TractNetwork {
     fn run(&mut self, inputs: &[&crate::Tensor]) -> crate::Result<Vec<crate::Tensor>> {
         let plan = self.plan(inputs[0].shape()[0])?;
         let failed = |e: TractError| error(&self.name, "cannot run the network", e);
-        let mut arguments: Vec<(usize, TValue)> = Vec::with_capacity(inputs.len());
+        let mut arguments: Vec<(usize, Tensor)> = Vec::with_capacity(inputs.len());
         for (input, &position) in inputs.iter().zip(&self.inputs) {
-            arguments
-                .push((position, Tensor::from_shape(input.shape(), &super::values(input)).map_err(failed)?.into()));
+            arguments.push((position, Tensor::from_shape(input.shape(), &super::values(input)).map_err(failed)?));
         }
         arguments.sort_by_key(|(position, _)| *position);
-        let results = plan.run(arguments.into_iter().map(|(_, argument)| argument).collect()).map_err(failed)?;
-        self.outputs.iter().map(|&position| from_tract(&results[position]).map_err(failed)).collect()
+        let run = || -> TractResult<Vec<crate::Tensor>> {
+            let results = plan.run(arguments.into_iter().map(|(_, argument)| argument.into()).collect())?;
+            self.outputs.iter().map(|&position| from_tract(&results[position])).collect()
+        };
+        in_pool(&self.executor, run).map_err(failed)
     }
 }
 
@@ -110,6 +112,15 @@ fn executor(threads: usize) -> Executor {
     }
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     pools.entry(threads).or_insert_with(|| Executor::multithread(threads)).clone()
+}
+
+/// Runs `f` on a thread of the executor's pool, if it has one. With a pool, tract leaves the calling thread's vector registers
+/// in a state in which ordinary code that follows runs several times slower.
+fn in_pool<T: Send>(executor: &Executor, f: impl FnOnce() -> T + Send) -> T {
+    match executor {
+        Executor::MultiThread(pool) => pool.install(f),
+        _ => f(),
+    }
 }
 
 /// Runs tract on a file of unknown origin: what it does not understand may be an error, or a panic.
