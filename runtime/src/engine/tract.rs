@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Mutex, PoisonError},
+    thread,
 };
 
 use tract_linalg::multithread::Executor;
@@ -69,7 +70,7 @@ impl TractNetwork {
                 model.set_input_fact(input, f32::fact(with_batch(spec, batch)).into())?;
             }
             let options = RunOptions { executor: Some(self.executor.clone()), ..RunOptions::default() };
-            in_pool(&self.executor, || model.into_optimized()?.into_runnable_with_options(&options))
+            apart(&self.executor, || model.into_optimized()?.into_runnable_with_options(&options))
         })?;
         while self.plans.len() >= MAX_PLANS {
             // The largest batch holds the most memory.
@@ -93,7 +94,7 @@ impl Network for TractNetwork {
             let results = plan.run(arguments.into_iter().map(|(_, argument)| argument.into()).collect())?;
             self.outputs.iter().map(|&position| from_tract(&results[position])).collect()
         };
-        in_pool(&self.executor, run).map_err(failed)
+        apart(&self.executor, run).map_err(failed)
     }
 }
 
@@ -114,13 +115,14 @@ fn executor(threads: usize) -> Executor {
     pools.entry(threads).or_insert_with(|| Executor::multithread(threads)).clone()
 }
 
-/// Runs `f` on a thread of the executor's pool, if it has one. With a pool, tract leaves the calling thread's vector registers
-/// in a state in which ordinary code that follows runs several times slower.
-fn in_pool<T: Send>(executor: &Executor, f: impl FnOnce() -> T + Send) -> T {
-    match executor {
-        Executor::MultiThread(pool) => pool.install(f),
-        _ => f(),
+/// Runs `f` on a thread of its own where the executor has a pool. With a pool, tract leaves the calling thread's vector
+/// registers in a state in which ordinary code that follows runs several times slower. A thread of the pool would not do:
+/// while it waits it may take up another network's run, and tract's scratch memory is the thread's.
+fn apart<T: Send>(executor: &Executor, f: impl FnOnce() -> T + Send) -> T {
+    if matches!(executor, Executor::SingleThread) {
+        return f();
     }
+    thread::scope(|scope| scope.spawn(f).join().unwrap_or_else(|panic| resume_unwind(panic)))
 }
 
 /// Runs tract on a file of unknown origin: what it does not understand may be an error, or a panic.
