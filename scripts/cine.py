@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Dice and flicker of segmented cines, apart from the product's own code. Needs numpy and nibabel.
+"""Dice and flicker of segmented cines, apart from the product's own code. Needs numpy, nibabel and Pillow.
 
     cine.py PREDICTIONS LABELS CLASSES
 
@@ -13,16 +13,11 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from score import dice
 
 
 def read(path):
     return np.asarray(nibabel.load(path).dataobj).astype(np.uint8)
-
-
-def dice(prediction, reference, label):
-    both = np.count_nonzero((prediction == label) & (reference == label))
-    sizes = np.count_nonzero(prediction == label) + np.count_nonzero(reference == label)
-    return 2 * both / sizes if sizes else np.nan
 
 
 def change(labels):

@@ -81,10 +81,12 @@ pub(super) struct SegmentArgs {
     #[arg(long)]
     json: bool,
 }
+
 pub(super) fn millimetres(text: &str) -> std::result::Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
     if value.is_finite() && value > 0.0 { Ok(value) } else { Err("expected a positive number".into()) }
 }
+
 /// What segments.
 struct Worker {
     segmenter: Segmenter,
@@ -113,6 +115,7 @@ struct Plan {
     pixel_spacing: Option<f64>,
     json: bool,
 }
+
 pub(super) fn run(args: SegmentArgs) -> anyhow::Result<Outcome> {
     let plan = Plan::new(args)?;
     let frames = Frames::new(plan.frames.clone())?;
@@ -231,6 +234,7 @@ pub(super) fn heart_classes(manifest: &Manifest) -> Result<HeartClasses> {
         Error::new(ErrorKind::Setting, message)
     })
 }
+
 /// Makes the folder and tries to write into it, before the first image is worked on in vain.
 pub(super) fn prepare_output(output: &Path) -> Result<()> {
     let probe = output.join(format!(".ldseg-{}", std::process::id()));
