@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""An int8 copy of a bundle for ONNX Runtime: half again as fast on CPUs with VNNI, a third of the size.
+"""An int8 copy of a bundle, for ONNX Runtime on CPUs with VNNI: docs/results.md has what it gains and costs.
 
     quantise.py BUNDLE IMAGES OUTPUT
 
