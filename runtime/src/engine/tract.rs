@@ -3,12 +3,12 @@
 use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
 };
 
 use tract_linalg::multithread::Executor;
-use tract_onnx::prelude::*;
+use tract_onnx::{prelude::*, tract_core::knobs::KnobScope};
 
 use super::{Network, positions, with_batch};
 use crate::bundle::NetworkSpec;
@@ -16,6 +16,10 @@ use crate::{Error, ErrorKind};
 
 /// Batch sizes whose plans are kept. Segmenting uses three at most: one, a full group of samples, and the rest.
 const MAX_PLANS: usize = 4;
+
+/// How tract plans convolutions. Where rows are long and channels few, as in the outer levels at 512 x 512 and more, it would
+/// compute them directly, which takes twice the time of its matrix product, with AVX2 and with AVX-512.
+const KNOBS: [(&str, &str); 1] = [("TRACT_DISABLE_DIRECT_SPATIAL", "true")];
 
 /// A network with one optimised plan per batch size, built when first asked for: tract optimises best where every
 /// shape is known.
@@ -27,6 +31,8 @@ pub(super) struct TractNetwork {
     inputs: Vec<usize>,
     outputs: Vec<usize>,
     executor: Executor,
+    /// Where there is a pool.
+    worker: Option<Worker>,
     plans: BTreeMap<usize, Arc<TypedRunnableModel>>,
 }
 
@@ -54,6 +60,7 @@ impl TractNetwork {
             inputs,
             outputs,
             executor: executor(threads),
+            worker: (threads > 1).then(|| Worker::start(name)).transpose()?,
             plans: BTreeMap::new(),
         };
         network.plan(1)?;
@@ -70,7 +77,10 @@ impl TractNetwork {
                 model.set_input_fact(input, f32::fact(with_batch(spec, batch)).into())?;
             }
             let options = RunOptions { executor: Some(self.executor.clone()), ..RunOptions::default() };
-            apart(&self.executor, || model.into_optimized()?.into_runnable_with_options(&options))
+            let knobs = KnobScope::new(KNOBS)?;
+            apart(self.worker.as_ref(), move || {
+                knobs.enter(|| model.into_optimized())?.into_runnable_with_options(&options)
+            })
         })?;
         while self.plans.len() >= MAX_PLANS {
             // The largest batch holds the most memory.
@@ -90,11 +100,12 @@ impl Network for TractNetwork {
             arguments.push((position, Tensor::from_shape(input.shape(), &super::values(input)).map_err(failed)?));
         }
         arguments.sort_by_key(|(position, _)| *position);
-        let run = || -> TractResult<Vec<crate::Tensor>> {
+        let outputs = self.outputs.clone();
+        let run = move || -> TractResult<Vec<crate::Tensor>> {
             let results = plan.run(arguments.into_iter().map(|(_, argument)| argument.into()).collect())?;
-            self.outputs.iter().map(|&position| from_tract(&results[position])).collect()
+            outputs.iter().map(|&position| from_tract(&results[position])).collect()
         };
-        apart(&self.executor, run).map_err(failed)
+        apart(self.worker.as_ref(), run).map_err(failed)
     }
 }
 
@@ -115,14 +126,37 @@ fn executor(threads: usize) -> Executor {
     pools.entry(threads).or_insert_with(|| Executor::multithread(threads)).clone()
 }
 
-/// Runs `f` on a thread of its own where the executor has a pool. With a pool, tract leaves the calling thread's vector
-/// registers in a state in which ordinary code that follows runs several times slower. A thread of the pool would not do:
-/// while it waits it may take up another network's run, and tract's scratch memory is the thread's.
-fn apart<T: Send>(executor: &Executor, f: impl FnOnce() -> T + Send) -> T {
-    if matches!(executor, Executor::SingleThread) {
-        return f();
+/// A thread that lives as long as its network. With a pool, tract leaves the calling thread's vector registers in a state in
+/// which ordinary code that follows runs several times slower, so that thread is not the caller's. One of the pool would not
+/// do: while it waits it may take up another network's run, and tract's scratch memory is the thread's.
+struct Worker {
+    jobs: mpsc::Sender<Box<dyn FnOnce() + Send>>,
+}
+
+impl Worker {
+    fn start(network: &str) -> crate::Result<Self> {
+        let (jobs, queue) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+        let failed = |e| Error::with_source(ErrorKind::Engine, format!("{network}: cannot start a thread"), e);
+        thread::Builder::new()
+            .name("ldseg-tract".into())
+            .spawn(move || queue.iter().for_each(|job| job()))
+            .map_err(failed)?;
+        Ok(Self { jobs })
     }
-    thread::scope(|scope| scope.spawn(f).join().unwrap_or_else(|panic| resume_unwind(panic)))
+}
+
+/// Runs `f` on the worker, where there is one, and waits for it; a panic goes on in the caller.
+fn apart<T: Send + 'static>(worker: Option<&Worker>, f: impl FnOnce() -> T + Send + 'static) -> T {
+    let Some(worker) = worker else {
+        return f();
+    };
+    let (answer, result) = mpsc::sync_channel(1);
+    let job = move || {
+        // Whoever asked is waiting.
+        let _ = answer.send(catch_unwind(AssertUnwindSafe(f)));
+    };
+    worker.jobs.send(Box::new(job)).expect("a worker ends with its network");
+    result.recv().expect("every job answers").unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Runs tract on a file of unknown origin: what it does not understand may be an error, or a panic.
