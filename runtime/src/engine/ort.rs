@@ -19,6 +19,10 @@ use ort::{
 
 use sha2::{Digest, Sha256};
 
+mod bound;
+
+use bound::Bound;
+
 use super::{Device, EngineOptions, Network, positions, values};
 use crate::bundle::{NetworkSpec, TensorSpec};
 use crate::{Error, ErrorKind, Result, Tensor};
@@ -33,6 +37,8 @@ pub(super) struct OrtNetwork {
     spec: NetworkSpec,
     /// Where each output of the spec is in the session.
     outputs: Vec<usize>,
+    /// On a device with memory of its own.
+    bound: Option<Bound>,
 }
 
 impl OrtNetwork {
@@ -54,7 +60,24 @@ impl OrtNetwork {
         let session = builder.commit_from_memory(onnx).map_err(failed)?;
         check_outlets(name, "input", &spec.inputs, session.inputs())?;
         let outputs = check_outlets(name, "output", &spec.outputs, session.outputs())?;
-        Ok(Self { name: name.to_string(), session, spec: spec.clone(), outputs })
+        let mut network = Self { name: name.to_string(), session, spec: spec.clone(), outputs, bound: None };
+        if matches!(options.device, Device::Cuda | Device::TensorRt) {
+            network.bind()?;
+        }
+        Ok(network)
+    }
+
+    /// Keeps inputs on the device.
+    pub(super) fn bind(&mut self) -> Result<()> {
+        let failed = |e: ort::Error| {
+            Error::with_source(
+                ErrorKind::Engine,
+                format!("{}: cannot bind the network's inputs with ort", self.name),
+                e,
+            )
+        };
+        self.bound = Some(Bound::new(&self.session, &self.spec).map_err(failed)?);
+        Ok(())
     }
 }
 
@@ -63,6 +86,9 @@ impl Network for OrtNetwork {
         let failed = |e: ort::Error| {
             Error::with_source(ErrorKind::Engine, format!("{}: cannot run the network with ort", self.name), e)
         };
+        if let Some(bound) = &mut self.bound {
+            return bound.run(&mut self.session, &self.spec, inputs).map_err(failed);
+        }
         let buffers: Vec<_> = inputs.iter().map(|input| (input.shape(), values(input))).collect();
         let mut arguments: Vec<(&str, SessionInputValue)> = Vec::with_capacity(inputs.len());
         for (spec, (shape, values)) in self.spec.inputs.iter().zip(&buffers) {

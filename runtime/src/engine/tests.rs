@@ -135,6 +135,26 @@ fn every_engine_computes_the_network() {
     }
 }
 
+/// As on a GPU, where inputs stay in its memory; here that is main memory.
+#[cfg(feature = "ort")]
+#[test]
+fn bound_inputs_give_the_same_answers() {
+    if !engines().contains(&EngineKind::Ort) {
+        eprintln!("skipped: ORT_DYLIB_PATH names no ONNX Runtime");
+        return;
+    }
+    let options = options(EngineKind::Ort, 1);
+    let mut free = load_network("test", &onnx(), &spec(), &options).unwrap();
+    let mut bound = ort::OrtNetwork::load("test", &onnx(), &spec(), &options).unwrap();
+    bound.bind().unwrap();
+    let (image_1, image_3) = (image(1), image(3));
+    // Both inputs new, one new, none new, another batch, and back.
+    for (a, t) in [(&image_1, 0.0), (&image_1, 1.0), (&image_1, 1.0), (&image_3, 1.0), (&image_1, -1.0)] {
+        let t = Tensor::from_elem(vec![a.shape()[0]], t);
+        assert_eq!(bound.run(&[a, &t]).unwrap(), free.run(&[a, &t]).unwrap(), "{t}");
+    }
+}
+
 #[test]
 fn every_run_gives_the_same_bits() {
     for engine in engines() {
