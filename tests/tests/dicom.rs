@@ -84,14 +84,62 @@ fn pixels_are_those_of_pydicom() {
     assert!(equal >= 20, "{equal} files were compared, {refused} refused, of {}", files.len());
 }
 
+/// Where pydicom keeps the files of its own tests.
+fn pydicom_files(python: &Path) -> PathBuf {
+    let files = Command::new(python).args(["-c", "import pydicom.data as d; print(d.__path__[0])"]).output().unwrap();
+    Path::new(String::from_utf8(files.stdout).unwrap().trim()).join("test_files")
+}
+
+fn echo_bundle() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/echo")
+}
+
+/// The numbers in the JSON, the report and highdicom's reading of it are the same.
+#[test]
+fn highdicom_reads_reports() {
+    let test = "highdicom_reads_reports";
+    let Some(python) = python(test, "pydicom, highdicom") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let source = pydicom_files(&python).join("examples_ybr_color.dcm");
+    let options: [&dyn AsRef<std::ffi::OsStr>; 11] = [
+        &"segment",
+        &source,
+        &"--bundle",
+        &echo_bundle(),
+        &"--output",
+        &folder.path(),
+        &"--dicom-sr",
+        &"--measure",
+        &"--json",
+        &"--pixel-spacing",
+        &"0.5",
+    ];
+    let json: Value = serde_json::from_str(&ldseg(&options).ok()).unwrap();
+    let beat = &json["files"][0]["heartbeat"];
+    let read = peers(&python, &[&"report", &folder.path().join("examples_ybr_color.sr.dcm")]);
+    println!("{read}");
+    let frame = |key: &str| beat[key].as_u64().unwrap() + 1;
+    let (diastole, systole) = (frame("end_diastole_frame"), frame("end_systole_frame"));
+    for (name, key, factor, unit, frames) in [
+        ("End Diastolic Volume", "end_diastolic_volume_ml", 1.0, "ml", vec![diastole]),
+        ("End Systolic Volume", "end_systolic_volume_ml", 1.0, "ml", vec![systole]),
+        ("Ejection Fraction by US", "ejection_fraction", 100.0, "%", vec![diastole, systole]),
+    ] {
+        let found = &read[format!("Left ventricle, Left Ventricular {name}")];
+        let expected = factor * beat[key].as_f64().unwrap();
+        assert!((found[0].as_f64().unwrap() - expected).abs() < 1e-9, "{name}: {found}, expected {expected}");
+        assert_eq!((&found[1], &found[2]), (&Value::from(unit), &Value::from(frames)), "{name}");
+    }
+    assert_eq!(read["Left atrium, Volume"][1], "ml");
+}
+
 #[test]
 fn highdicom_reads_segmentation_objects() {
     let test = "highdicom_reads_segmentation_objects";
     let Some(python) = python(test, "pydicom, highdicom, nibabel") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/echo");
-    let files = Command::new(&python).args(["-c", "import pydicom.data as d; print(d.__path__[0])"]).output().unwrap();
-    let files = Path::new(String::from_utf8(files.stdout).unwrap().trim()).join("test_files");
+    let bundle = echo_bundle();
+    let files = pydicom_files(&python);
     // A cine and a still of an ultrasound device, and a still that knows its place in the patient.
     for (name, extension) in [("examples_ybr_color", "nii.gz"), ("examples_rgb_color", "png"), ("CT_small", "png")] {
         let source = files.join(format!("{name}.dcm"));

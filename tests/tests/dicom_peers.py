@@ -1,4 +1,4 @@
-"""What other DICOM libraries make of files: `pixels FOLDER` and `segmentation SEG SOURCE LABELS`."""
+"""What other DICOM libraries make of files: `pixels FOLDER`, `segmentation SEG SOURCE LABELS` and `report SR`."""
 
 import json
 import sys
@@ -79,5 +79,21 @@ def segmentation(seg_path, source_path, labels_path):
     print(json.dumps({"differing": differing, "labelled": int((labels > 0).sum()), "segments": segments}))
 
 
+def report(path):
+    """Lists the measurements of a structured report by finding site."""
+    import highdicom
+
+    found = {}
+    for group in highdicom.sr.srread(path).content.get_image_measurement_groups():
+        sites = [site.value.meaning for site in group.finding_sites]
+        for one in group.get_measurements():
+            images = [item for item in one[0].ContentSequence if item.ValueType == "IMAGE"]
+            frames = images[0].ReferencedSOPSequence[0].get("ReferencedFrameNumber")
+            frames = frames if frames is None or isinstance(frames, pydicom.multival.MultiValue) else [frames]
+            where = None if frames is None else [int(frame) for frame in frames]
+            found[f"{sites[0]}, {one.name.meaning}"] = [one.value, one.unit.value, where]
+    print(json.dumps(found))
+
+
 if __name__ == "__main__":
-    {"pixels": pixels, "segmentation": segmentation}[sys.argv[1]](*sys.argv[2:])
+    {"pixels": pixels, "segmentation": segmentation, "report": report}[sys.argv[1]](*sys.argv[2:])

@@ -27,7 +27,7 @@ use ndarray::{ArrayViewD, Axis, Slice};
 pub use channels::{channel_files, read_channels, split_channel};
 pub use cine::{Cine, Content, Study};
 #[cfg(feature = "dicom")]
-pub use dicom::{DicomSeg, DicomSegAlgorithm, DicomSegKind};
+pub use dicom::{DicomAlgorithm, DicomChamber, DicomMeasurement, DicomQuantity, DicomReport, DicomSeg, DicomSegKind};
 pub use gif::write_cine;
 pub use overlay::{overlay, png_bytes, write_overlay, write_picture};
 pub use sector::Sector;

@@ -17,7 +17,7 @@ use ldseg::{Error, ErrorKind, Result};
 use ndarray::{ArrayD, Axis, stack};
 
 use super::super::inputs::Job;
-use super::dicom_seg::{DICOM_SEG, SegOutput};
+use super::dicom::{DICOM_SEG, DICOM_SR, DicomOutput};
 use super::results::{ClassResult, Done, FrameDone, mean, write_json};
 use super::{OVERLAY, Plan, UNCERTAINTY, Worker};
 
@@ -57,7 +57,8 @@ impl Plan {
         let others = [
             (self.overlay, OVERLAY, &["png", "gif"][..]),
             (self.uncertainty, UNCERTAINTY, &maps),
-            (self.dicom_seg.asked(), DICOM_SEG, &["dcm"]),
+            (self.dicom.seg(), DICOM_SEG, &["dcm"]),
+            (self.dicom.report(), DICOM_SR, &["dcm"]),
             (self.keep_samples, SAMPLES, &["nii.gz"]),
             (self.keep_samples, PROBABILITIES, &["nii.gz"]),
             (self.json, "", &["json"]),
@@ -99,7 +100,8 @@ impl Plan {
             output: path("", extension)?,
             overlay: self.overlay.then(|| path(OVERLAY, picture)).transpose()?,
             uncertainty: self.uncertainty.then(|| path(UNCERTAINTY, extension)).transpose()?,
-            dicom_seg: self.dicom_seg.asked().then(|| path(DICOM_SEG, "dcm")).transpose()?,
+            dicom_seg: self.dicom.seg().then(|| path(DICOM_SEG, "dcm")).transpose()?,
+            dicom_sr: self.dicom.report().then(|| path(DICOM_SR, "dcm")).transpose()?,
             samples: self.keep_samples.then(|| path(SAMPLES, STACK)).transpose()?,
             probabilities: self.keep_samples.then(|| path(PROBABILITIES, STACK)).transpose()?,
             seconds: 0.0,
@@ -120,13 +122,13 @@ impl Plan {
             (_, given) => given.map(|spacing| [spacing; 2]),
         };
         let json = self.json.then(|| path("", "json")).transpose()?;
-        let mut seg = self.dicom_seg.start(self, input)?;
+        let mut dicom = self.dicom.start(self, input)?;
         match &study.content {
-            Content::Still(image) => self.still(worker, image, spacing, &mut seg, &mut done),
-            Content::Cine(cine) => self.cine(worker, cine, spacing, &mut seg, &mut done),
+            Content::Still(image) => self.still(worker, image, spacing, &mut dicom, &mut done),
+            Content::Cine(cine) => self.cine(worker, cine, spacing, &mut dicom, &mut done),
         }
         .map_err(|e| e.in_file(input))?;
-        seg.write(done.dicom_seg.as_deref())?;
+        dicom.write(&mut done)?;
         done.seconds = start.elapsed().as_secs_f64();
         if let Some(path) = &json {
             write_json(path, &done)?;
@@ -158,11 +160,11 @@ impl Plan {
         worker: &mut Worker,
         image: &Image,
         spacing: Option<[f64; 2]>,
-        seg: &mut SegOutput,
+        dicom: &mut DicomOutput,
         done: &mut Done,
     ) -> Result<()> {
         let Frame { segmentation, in_time, .. } = worker.segment(image, 0)?;
-        seg.add(&segmentation)?;
+        dicom.add(&segmentation)?;
         write_labels(&done.output, &segmentation.labels, &image.geometry)?;
         if let Some(path) = &done.overlay {
             write_overlay(path, image, &segmentation.labels, &self.colours())?;
@@ -199,7 +201,7 @@ impl Plan {
         worker: &mut Worker,
         cine: &Cine,
         spacing: Option<[f64; 2]>,
-        seg: &mut SegOutput,
+        dicom: &mut DicomOutput,
         done: &mut Done,
     ) -> Result<()> {
         let (mut labels, mut uncertainty, mut pictures) = (Vec::new(), Vec::new(), Vec::new());
@@ -209,7 +211,7 @@ impl Plan {
         for (index, shown) in cine.seconds().iter().enumerate() {
             let image = cine.frame(index)?;
             let frame = worker.segment(&image, index as u64)?;
-            seg.add(&frame.segmentation)?;
+            dicom.add(&frame.segmentation)?;
             // A ratio of volumes needs no unit.
             let measured = self.frame_ventricle(&frame.segmentation, spacing.unwrap_or([1.0; 2]))?;
             let ventricle = measured.ventricle.clone().filter(|_| spacing.is_some());

@@ -1,7 +1,7 @@
 //! `ldseg segment`.
 
 mod cohort;
-mod dicom_seg;
+mod dicom;
 mod frames;
 mod job;
 mod results;
@@ -24,7 +24,7 @@ use ldseg::segmenter::Segmenter;
 use ldseg::{Error, ErrorKind, Result};
 
 use self::cohort::CohortArgs;
-use self::dicom_seg::{DICOM_SEG, DicomSegArgs};
+use self::dicom::{DICOM_SEG, DICOM_SR, DicomArgs};
 pub(super) use self::frames::FrameArgs;
 pub(super) use self::results::{ClassResult, mean};
 use self::results::{Document, Done, FileOutcome, FileResult};
@@ -61,7 +61,7 @@ pub(super) struct SegmentArgs {
     #[arg(long)]
     uncertainty: bool,
     #[command(flatten)]
-    dicom_seg: DicomSegArgs,
+    dicom: DicomArgs,
     /// Find the ultrasound sector, and segment the part of each frame that shows it
     #[arg(long)]
     crop_sector: bool,
@@ -104,7 +104,7 @@ struct Plan {
     output: PathBuf,
     overlay: bool,
     uncertainty: bool,
-    dicom_seg: DicomSegArgs,
+    dicom: DicomArgs,
     crop_sector: bool,
     keep_samples: bool,
     skip_done: bool,
@@ -142,7 +142,8 @@ impl Plan {
         let suffixes = [
             (args.overlay, OVERLAY),
             (args.uncertainty, UNCERTAINTY),
-            (args.dicom_seg.asked(), DICOM_SEG),
+            (args.dicom.seg(), DICOM_SEG),
+            (args.dicom.report(), DICOM_SR),
             (keep, SAMPLES),
             (keep, PROBABILITIES),
         ];
@@ -156,7 +157,7 @@ impl Plan {
             output: args.output,
             overlay: args.overlay,
             uncertainty: args.uncertainty,
-            dicom_seg: args.dicom_seg,
+            dicom: args.dicom,
             crop_sector: args.crop_sector,
             keep_samples: args.keep_samples,
             skip_done: args.cohort.skip_done,

@@ -57,6 +57,8 @@ pub(super) struct Done {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) dicom_seg: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) dicom_sr: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) samples: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) probabilities: Option<PathBuf>,

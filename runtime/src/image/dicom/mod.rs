@@ -1,6 +1,8 @@
 //! DICOM images and cines, ultrasound above all: native, RLE, deflated and JPEG (baseline and lossless) pixel data.
 
 mod colour;
+mod derived;
+mod elements;
 #[cfg(test)]
 mod fixtures;
 mod jpeg;
@@ -8,6 +10,7 @@ mod layout;
 mod pixels;
 mod rle;
 mod seg;
+mod sr;
 #[cfg(test)]
 mod tests;
 
@@ -16,8 +19,10 @@ use std::path::Path;
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::{InMemDicomObject, Tag, open_file};
 
+pub use self::derived::DicomAlgorithm;
 use self::layout::Layout;
-pub use self::seg::{DicomSeg, DicomSegAlgorithm, DicomSegKind};
+pub use self::seg::{DicomSeg, DicomSegKind};
+pub use self::sr::{DicomChamber, DicomMeasurement, DicomQuantity, DicomReport};
 use super::cine::{Cine, Content, Study};
 use super::{Geometry, Image, Sector, picture};
 use crate::{Error, ErrorKind, Result};

@@ -1,6 +1,5 @@
 //! DICOM Segmentation objects (PS3.3, A.51) of what was segmented in a DICOM image or cine, for archives and viewers.
 
-mod elements;
 mod object;
 mod segments;
 #[cfg(test)]
@@ -8,13 +7,12 @@ mod tests;
 
 use std::path::Path;
 
-use dicom_dictionary_std::{tags, uids};
+use dicom_dictionary_std::tags;
 use dicom_object::mem::InMemElement;
-use dicom_object::{FileMetaTableBuilder, InMemDicomObject, OpenFileOptions};
 
-use super::{chain, text, unreadable};
+use super::derived::{self, Derived, DicomAlgorithm, lacks};
+use super::text;
 use crate::bundle::Class;
-use crate::files::write_atomically;
 use crate::image::Labels;
 use crate::{Error, ErrorKind, Result, Tensor};
 
@@ -30,28 +28,13 @@ pub enum DicomSegKind {
     Fractional,
 }
 
-/// What segmented, for a segmentation object to tell.
-#[derive(Debug, Clone)]
-pub struct DicomSegAlgorithm {
-    /// Its name, e.g. `ldseg echo`.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// Its settings, in words.
-    pub parameters: String,
-    /// All that identifies the model, such as the hashes of its weights: object identifiers are made from it.
-    pub identity: String,
-}
-
 /// A segmentation object in the making. Frames are added in the order of the source's.
 #[derive(Debug)]
 pub struct DicomSeg {
     kind: DicomSegKind,
-    algorithm: DicomSegAlgorithm,
+    derived: Derived,
     segments: InMemElement,
     classes: usize,
-    /// Attributes of the source, without its pixels.
-    source: InMemDicomObject,
     lossy: bool,
     size: [usize; 2],
     frames: usize,
@@ -68,47 +51,24 @@ impl DicomSeg {
     /// # Errors
     /// [`ErrorKind::Io`] and [`ErrorKind::Format`], naming the file, where it cannot be read, is no DICOM, or lacks an
     /// identifier that a segmentation has to refer to; [`ErrorKind::Setting`] where there is no class but the background.
-    pub fn new(source: &Path, kind: DicomSegKind, classes: &[Class], algorithm: DicomSegAlgorithm) -> Result<Self> {
+    pub fn new(source: &Path, kind: DicomSegKind, classes: &[Class], algorithm: DicomAlgorithm) -> Result<Self> {
         let segments = segments::segments(classes, &algorithm)?;
-        let object = OpenFileOptions::new().read_until(tags::PIXEL_DATA).open_file(source);
-        let object = object.map_err(|e| unreadable(&e).in_file(source))?;
-        let lossy = text(&object, tags::LOSSY_IMAGE_COMPRESSION).as_deref() == Some("01");
-        let source_object = object.into_inner();
-        let mut seg = Self {
+        let derived = Derived::open(source, format!("{kind:?}"), algorithm)?;
+        let whole = |tag| derived.source.get(tag).and_then(|element| element.to_int::<u32>().ok());
+        let needed = |tag, name: &str| whole(tag).ok_or_else(|| lacks(name).in_file(source));
+        let size = [needed(tags::ROWS, "Rows")? as usize, needed(tags::COLUMNS, "Columns")? as usize];
+        Ok(Self {
             kind,
-            algorithm,
             segments,
             classes: classes.len(),
-            lossy,
-            size: [0; 2],
-            frames: 1,
+            lossy: text(&derived.source, tags::LOSSY_IMAGE_COMPRESSION).as_deref() == Some("01"),
+            size,
+            frames: whole(tags::NUMBER_OF_FRAMES).unwrap_or(1).max(1) as usize,
             added: 0,
             pixels: Vec::new(),
             stored: 0,
-            source: source_object,
-        };
-        seg.check_source().map_err(|e| e.in_file(source))?;
-        Ok(seg)
-    }
-
-    fn check_source(&mut self) -> Result<()> {
-        let whole = |tag| self.source.get(tag).and_then(|element| element.to_int::<u32>().ok());
-        let lacks = |name: &str| Error::new(ErrorKind::Format, format!("lacks its {name}, expected a DICOM image"));
-        let rows = whole(tags::ROWS).ok_or_else(|| lacks("Rows"))?;
-        let columns = whole(tags::COLUMNS).ok_or_else(|| lacks("Columns"))?;
-        self.size = [rows as usize, columns as usize];
-        self.frames = whole(tags::NUMBER_OF_FRAMES).unwrap_or(1).max(1) as usize;
-        for (tag, name) in [
-            (tags::SOP_CLASS_UID, "SOP Class UID"),
-            (tags::SOP_INSTANCE_UID, "SOP Instance UID"),
-            (tags::STUDY_INSTANCE_UID, "Study Instance UID"),
-            (tags::SERIES_INSTANCE_UID, "Series Instance UID"),
-        ] {
-            if text(&self.source, tag).is_none() {
-                return Err(lacks(name));
-            }
-        }
-        Ok(())
+            derived,
+        })
     }
 
     /// Adds the next frame: its labels `[H, W]` are stored by a binary segmentation, its class probabilities `[K, H, W]`, in
@@ -166,11 +126,6 @@ impl DicomSeg {
         if !self.pixels.len().is_multiple_of(2) {
             self.pixels.push(0);
         }
-        let meta = FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN);
-        let failed = |e: &dyn std::error::Error| {
-            Error::new(ErrorKind::Io, format!("cannot be written as DICOM: {}", chain(e))).in_file(path)
-        };
-        let file = self.object().with_meta(meta).map_err(|e| failed(&e))?;
-        write_atomically(path, |temporary| file.write_to_file(temporary).map_err(|e| failed(&e)))
+        derived::write(self.object(), path)
     }
 }

@@ -4,113 +4,58 @@ use dicom_core::{DataElement, PrimitiveValue, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::mem::InMemElement;
 use dicom_object::{InMemDicomObject, Tag};
-use sha2::{Digest, Sha256};
 
-use super::super::text;
-use super::elements::{Code, code, element, long_string, number, one, sequence};
+use super::super::elements::{Code, code, element, long_string, number, one, sequence};
 use super::{DicomSeg, DicomSegKind, MAX_FRACTION};
 
-/// Added to the source's series number, so that a study's list shows both side by side.
+/// Added to the source's series number.
 const SERIES_OFFSET: i64 = 1000;
 const SOURCE_PURPOSE: Code = ("121322", "DCM", "Source image for image processing operation");
 const SEGMENTATION: Code = ("113076", "DCM", "Segmentation");
 
-/// What the source tells of patient and study, and has to be told again, empty where the source doesn't know.
-const REQUIRED: [(Tag, VR); 9] = [
-    (tags::PATIENT_NAME, VR::PN),
-    (tags::PATIENT_ID, VR::LO),
-    (tags::PATIENT_BIRTH_DATE, VR::DA),
-    (tags::PATIENT_SEX, VR::CS),
-    (tags::STUDY_DATE, VR::DA),
-    (tags::STUDY_TIME, VR::TM),
-    (tags::STUDY_ID, VR::SH),
-    (tags::ACCESSION_NUMBER, VR::SH),
-    (tags::REFERRING_PHYSICIAN_NAME, VR::PN),
-];
-/// What is told where the source tells it.
-const OPTIONAL: [Tag; 7] = [
-    tags::ISSUER_OF_PATIENT_ID,
-    tags::PATIENT_AGE,
-    tags::PATIENT_SIZE,
-    tags::PATIENT_WEIGHT,
-    tags::STUDY_DESCRIPTION,
-    tags::LOSSY_IMAGE_COMPRESSION_RATIO,
-    tags::LOSSY_IMAGE_COMPRESSION_METHOD,
-];
+/// What is told of the source's compression where the source tells it.
+const COMPRESSION: [Tag; 2] = [tags::LOSSY_IMAGE_COMPRESSION_RATIO, tags::LOSSY_IMAGE_COMPRESSION_METHOD];
 
 impl DicomSeg {
     /// The whole data set.
     pub(super) fn object(self) -> InMemDicomObject {
         let mut object = InMemDicomObject::new_empty();
-        self.patient_and_study(&mut object);
-        self.series_and_equipment(&mut object);
+        self.derived.patient_and_study(&mut object);
+        self.derived.series_and_equipment(&mut object, "SEG", "Segmentation", SERIES_OFFSET);
         self.references(&mut object);
         self.image(&mut object);
         self.dimensions(&mut object);
         self.functional_groups(&mut object);
-        object.put(element(tags::SOP_INSTANCE_UID, VR::UI, self.uid("instance", &self.pixels)));
+        object.put(element(tags::SOP_INSTANCE_UID, VR::UI, self.derived.uid("instance", &self.pixels)));
         object.put(self.segments);
         object.put(DataElement::new(tags::PIXEL_DATA, VR::OB, PrimitiveValue::from(self.pixels)));
         object
     }
 
-    fn patient_and_study(&self, object: &mut InMemDicomObject) {
-        // What is copied was decoded to Unicode.
-        object.put(element(tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192"));
-        for (tag, vr) in REQUIRED {
-            object.put(self.source.get(tag).cloned().unwrap_or_else(|| DataElement::empty(tag, vr)));
-        }
-        for tag in [tags::STUDY_INSTANCE_UID].into_iter().chain(OPTIONAL) {
-            self.source.get(tag).cloned().map(|element| object.put(element));
-        }
-    }
-
-    fn series_and_equipment(&self, object: &mut InMemDicomObject) {
-        let whole = |tag| self.source.get(tag).and_then(|element| element.to_int::<i64>().ok());
-        // An integer string has at most 12 characters.
-        let series = whole(tags::SERIES_NUMBER).filter(|n| (0..1_000_000_000).contains(n)).unwrap_or(0) + SERIES_OFFSET;
-        let instance = whole(tags::INSTANCE_NUMBER).filter(|n| (0..1_000_000_000).contains(n)).unwrap_or(1);
-        object.put(element(tags::MODALITY, VR::CS, "SEG"));
-        object.put(element(tags::SERIES_INSTANCE_UID, VR::UI, self.uid("series", &[])));
-        object.put(element(tags::SERIES_NUMBER, VR::IS, series.to_string()));
-        object.put(element(tags::INSTANCE_NUMBER, VR::IS, instance.to_string()));
-        object.put(long_string(tags::SERIES_DESCRIPTION, &format!("Segmentation by {}", self.algorithm.name)));
-        object.put(long_string(tags::MANUFACTURER, "ldseg"));
-        object.put(long_string(tags::MANUFACTURER_MODEL_NAME, &self.algorithm.name));
-        object.put(long_string(tags::SOFTWARE_VERSIONS, &self.algorithm.version));
-        // Software has no serial number, but the element must have a value.
-        object.put(element(tags::DEVICE_SERIAL_NUMBER, VR::LO, "0"));
-    }
-
     /// The source as a whole.
     fn references(&self, object: &mut InMemDicomObject) {
-        let instance = vec![InMemDicomObject::from_element_iter(self.source_instance())];
-        let series = self.source.get(tags::SERIES_INSTANCE_UID).cloned();
+        let instance = vec![InMemDicomObject::from_element_iter(self.derived.source_instance())];
+        let series = self.derived.source.get(tags::SERIES_INSTANCE_UID).cloned();
         let reference = [sequence(tags::REFERENCED_INSTANCE_SEQUENCE, instance)].into_iter().chain(series);
         object.put(one(tags::REFERENCED_SERIES_SEQUENCE, reference));
-        object.put(one(tags::SOURCE_IMAGE_SEQUENCE, self.source_instance()));
-    }
-
-    fn source_instance(&self) -> [InMemElement; 2] {
-        let uid = |tag, of| element(tag, VR::UI, text(&self.source, of).unwrap_or_default());
-        [
-            uid(tags::REFERENCED_SOP_CLASS_UID, tags::SOP_CLASS_UID),
-            uid(tags::REFERENCED_SOP_INSTANCE_UID, tags::SOP_INSTANCE_UID),
-        ]
+        object.put(one(tags::SOURCE_IMAGE_SEQUENCE, self.derived.source_instance()));
     }
 
     /// The Segmentation Image module (PS3.3, C.8.20.2) and what an image has besides.
     fn image(&self, object: &mut InMemDicomObject) {
         let [rows, columns] = self.size;
         let bits = if self.kind == DicomSegKind::Binary { 1_u16 } else { 8 };
-        let (date, time) = self.content_date();
+        let (date, time) = self.derived.content_date();
+        for tag in COMPRESSION {
+            self.derived.source.get(tag).cloned().map(|element| object.put(element));
+        }
         for element in [
             element(tags::SOP_CLASS_UID, VR::UI, uids::SEGMENTATION_STORAGE),
             element(tags::IMAGE_TYPE, VR::CS, PrimitiveValue::Strs(vec!["DERIVED".into(), "PRIMARY".into()].into())),
             element(tags::CONTENT_DATE, VR::DA, date),
             element(tags::CONTENT_TIME, VR::TM, time),
             element(tags::CONTENT_LABEL, VR::CS, "SEGMENTATION"),
-            long_string(tags::CONTENT_DESCRIPTION, &format!("Segmentation by {}", self.algorithm.name)),
+            long_string(tags::CONTENT_DESCRIPTION, &format!("Segmentation by {}", self.derived.algorithm.name)),
             DataElement::empty(tags::CONTENT_CREATOR_NAME, VR::PN),
             DataElement::empty(tags::PATIENT_ORIENTATION, VR::CS),
             element(tags::LOSSY_IMAGE_COMPRESSION, VR::CS, if self.lossy { "01" } else { "00" }),
@@ -141,25 +86,9 @@ impl DicomSeg {
         }
     }
 
-    /// When the source's content was made, since the clock's time would make every run's object another one.
-    fn content_date(&self) -> (String, String) {
-        let known = [
-            (tags::CONTENT_DATE, tags::CONTENT_TIME),
-            (tags::ACQUISITION_DATE, tags::ACQUISITION_TIME),
-            (tags::SERIES_DATE, tags::SERIES_TIME),
-            (tags::STUDY_DATE, tags::STUDY_TIME),
-        ];
-        known
-            .into_iter()
-            .find_map(|(date, time)| {
-                Some((text(&self.source, date)?, text(&self.source, time).unwrap_or_else(|| "000000".into())))
-            })
-            .unwrap_or_else(|| ("19000101".into(), "000000".into()))
-    }
-
     /// Frames are counted by their place in time and by segment.
     fn dimensions(&self, object: &mut InMemDicomObject) {
-        let organisation = self.uid("dimensions", &[]);
+        let organisation = self.derived.uid("dimensions", &[]);
         let dimension = |pointer: Tag, group: Tag, name: &str| {
             InMemDicomObject::from_element_iter([
                 element(tags::DIMENSION_ORGANIZATION_UID, VR::UI, organisation.as_str()),
@@ -188,7 +117,7 @@ impl DicomSeg {
     }
 
     fn frame(&self, frame: u32, segment: u32) -> InMemDicomObject {
-        let mut source = InMemDicomObject::from_element_iter(self.source_instance());
+        let mut source = InMemDicomObject::from_element_iter(self.derived.source_instance());
         source.put(code(tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE, SOURCE_PURPOSE));
         source.put(element(tags::SPATIAL_LOCATIONS_PRESERVED, VR::CS, "YES"));
         if self.frames > 1 {
@@ -212,7 +141,7 @@ impl DicomSeg {
     /// Where the frames lie in the patient, of a source that tells position and orientation. The frame of reference says
     /// nothing without them.
     fn place(&self, object: &mut InMemDicomObject) -> Vec<InMemElement> {
-        let get = |tag| self.source.get(tag).cloned();
+        let get = |tag| self.derived.source.get(tag).cloned();
         let (position, orientation) = (get(tags::IMAGE_POSITION_PATIENT), get(tags::IMAGE_ORIENTATION_PATIENT));
         let (Some(position), Some(orientation), Some(frame), Some(spacing)) =
             (position, orientation, get(tags::FRAME_OF_REFERENCE_UID), get(tags::PIXEL_SPACING))
@@ -228,25 +157,5 @@ impl DicomSeg {
             one(tags::PLANE_ORIENTATION_SEQUENCE, [orientation]),
             one(tags::PIXEL_MEASURES_SEQUENCE, [spacing].into_iter().chain(thickness)),
         ]
-    }
-
-    /// An identifier below 2.25 (PS3.5, B.2): a UUID, of version 8 (RFC 9562), that is a hash of what it identifies.
-    fn uid(&self, purpose: &str, content: &[u8]) -> String {
-        // A series holds the segmentations of all images of the source's series; all others are the source's own.
-        let of = if purpose == "series" { tags::SERIES_INSTANCE_UID } else { tags::SOP_INSTANCE_UID };
-        let source = text(&self.source, of).unwrap_or_default();
-        let kind = format!("{:?}", self.kind);
-        let algorithm = &self.algorithm;
-        let parts = [purpose, &source, &kind, &algorithm.name, &algorithm.version, &algorithm.parameters];
-        let mut hash = Sha256::new();
-        for part in parts.map(str::as_bytes).into_iter().chain([algorithm.identity.as_bytes(), content]) {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&hash.finalize()[..16]);
-        bytes[6] = bytes[6] & 0x0F | 0x80;
-        bytes[8] = bytes[8] & 0x3F | 0x80;
-        format!("2.25.{}", u128::from_be_bytes(bytes))
     }
 }

@@ -5,8 +5,9 @@ use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use dicom_object::mem::InMemElement;
 
-use super::elements::{Code, code, element, long_string, number, one, sequence};
-use super::{DicomSegAlgorithm, Error, ErrorKind, Result};
+use super::super::derived::DicomAlgorithm;
+use super::super::elements::{Code, code, element, long_string, number, one, sequence};
+use super::{Error, ErrorKind, Result};
 use crate::bundle::Class;
 
 const ARTIFICIAL_INTELLIGENCE: Code = ("123110", "DCM", "Artificial Intelligence");
@@ -28,7 +29,7 @@ const STRUCTURES: [(&str, Code); 8] = [
 ///
 /// # Errors
 /// [`ErrorKind::Setting`] where there is no class but the background.
-pub(super) fn segments(classes: &[Class], algorithm: &DicomSegAlgorithm) -> Result<InMemElement> {
+pub(super) fn segments(classes: &[Class], algorithm: &DicomAlgorithm) -> Result<InMemElement> {
     if classes.len() < 2 {
         let message = "a DICOM segmentation needs a class besides the background";
         return Err(Error::new(ErrorKind::Setting, message));
@@ -38,7 +39,7 @@ pub(super) fn segments(classes: &[Class], algorithm: &DicomSegAlgorithm) -> Resu
     Ok(sequence(tags::SEGMENT_SEQUENCE, numbered.map(|(n, class)| segment(n, class, algorithm)).collect()))
 }
 
-fn segment(segment_number: u16, class: &Class, algorithm: &DicomSegAlgorithm) -> InMemDicomObject {
+fn segment(segment_number: u16, class: &Class, algorithm: &DicomAlgorithm) -> InMemDicomObject {
     let (category, structure) = property(&class.name);
     let identification = [
         code(tags::ALGORITHM_FAMILY_CODE_SEQUENCE, ARTIFICIAL_INTELLIGENCE),

@@ -1,6 +1,7 @@
 //! Objects that are read back with the DICOM library; the project's other tests have other readers look at them.
 
-use dicom_object::{DefaultDicomObject, Tag, open_file};
+use dicom_dictionary_std::uids;
+use dicom_object::{DefaultDicomObject, InMemDicomObject, Tag, open_file};
 use ndarray::{Array4, Axis, IxDyn};
 use tempfile::TempDir;
 
@@ -16,14 +17,9 @@ fn classes() -> Vec<Class> {
     vec![class("background", [0; 3]), class("left ventricle", [220, 50, 47]), class("Zyste, größer", [38, 120, 210])]
 }
 
-fn algorithm(parameters: &str) -> DicomSegAlgorithm {
+fn algorithm(parameters: &str) -> DicomAlgorithm {
     let text = |text: &str| text.to_owned();
-    DicomSegAlgorithm {
-        name: text("ldseg test"),
-        version: text("1"),
-        parameters: text(parameters),
-        identity: text("abc"),
-    }
+    DicomAlgorithm { name: text("ldseg test"), version: text("1"), parameters: text(parameters), identity: text("abc") }
 }
 
 fn probabilities() -> Array4<f32> {
