@@ -3,7 +3,7 @@
 use ldseg::image::Labels;
 use ldseg::preprocess::{Normalisation, normalise};
 use ldseg::{Error, ErrorKind, Result, Tensor};
-use ndarray::Axis;
+use ndarray::{Axis, Slice};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -45,6 +45,15 @@ pub struct Augmentation {
     pub gain: [f64; 2],
     /// Offset.
     pub brightness: [f64; 2],
+    /// Probability of losing the signal in a few boxes, as behind a rib or where a probe has no contact (random erasing,
+    /// Zhong et al. 2020).
+    pub shadow_probability: f64,
+    /// Greatest number of boxes, 1 to 16.
+    pub shadows: usize,
+    /// Side of a box as a fraction of each axis.
+    pub shadow_size: [f64; 2],
+    /// What is left of the signal in a box: x -> k x.
+    pub shadow_signal: [f64; 2],
     /// Probability of multiplicative noise: x -> x max(0, 1 + sigma n), n of zero mean and unit variance.
     pub speckle_probability: f64,
     /// Sigma of the multiplicative noise.
@@ -73,6 +82,10 @@ impl Default for Augmentation {
             gain_probability: 0.3,
             gain: [0.75, 1.25],
             brightness: [-0.1, 0.1],
+            shadow_probability: 0.0,
+            shadows: 4,
+            shadow_size: [0.05, 0.3],
+            shadow_signal: [0.0, 0.3],
             speckle_probability: 0.2,
             speckle: [0.0, 0.3],
             speckle_smoothing: 1,
@@ -110,6 +123,7 @@ impl Augmentation {
             ("stain_probability", self.stain_probability),
             ("gamma_probability", self.gamma_probability),
             ("gain_probability", self.gain_probability),
+            ("shadow_probability", self.shadow_probability),
             ("speckle_probability", self.speckle_probability),
             ("noise_probability", self.noise_probability),
         ];
@@ -117,6 +131,9 @@ impl Augmentation {
             if !(0.0..=1.0).contains(&probability) {
                 return fail(format!("{key} is {probability}, expected 0 to 1"));
             }
+        }
+        if !(1..=16).contains(&self.shadows) {
+            return fail(format!("shadows is {}, expected 1 to 16", self.shadows));
         }
         let ranges = [
             ("rotation", [0.0, self.rotation], 0.0, 180.0),
@@ -126,6 +143,8 @@ impl Augmentation {
             ("gamma", self.gamma, 0.1, 10.0),
             ("gain", self.gain, 0.0, 10.0),
             ("brightness", self.brightness, -1.0, 1.0),
+            ("shadow_size", self.shadow_size, 0.0, 1.0),
+            ("shadow_signal", self.shadow_signal, 0.0, 1.0),
             ("speckle", self.speckle, 0.0, 10.0),
             ("noise", self.noise, 0.0, 10.0),
         ];
@@ -199,7 +218,7 @@ pub(super) fn apply_affine(affine: &Affine, size: &[usize], image: &Tensor, labe
     (moved_image, moved_labels)
 }
 
-/// Stain, gamma, gain and brightness, speckle, additive noise, in the order in which a device would bring them about.
+/// Stain, gamma, gain and brightness, shadows, speckle, additive noise, in the order in which a device would bring them about.
 pub(super) fn change_intensities(image: &mut Tensor, settings: &Augmentation, rng: &mut ChaCha8Rng) {
     if settings.stain_probability > 0.0 && happens(settings.stain_probability, rng) {
         for mut channel in image.axis_iter_mut(Axis(0)) {
@@ -215,6 +234,9 @@ pub(super) fn change_intensities(image: &mut Tensor, settings: &Augmentation, rn
         let (gain, brightness) = (draw(settings.gain, rng) as f32, draw(settings.brightness, rng) as f32);
         image.mapv_inplace(|x| (gain * x + brightness).clamp(0.0, 1.0));
     }
+    if settings.shadow_probability > 0.0 && happens(settings.shadow_probability, rng) {
+        (0..rng.random_range(1..=settings.shadows)).for_each(|_| shadow(image, settings, rng));
+    }
     if happens(settings.speckle_probability, rng) {
         let sigma = draw(settings.speckle, rng) as f32;
         let grain = grain(image.shape(), settings.speckle_smoothing, rng);
@@ -227,6 +249,19 @@ pub(super) fn change_intensities(image: &mut Tensor, settings: &Augmentation, rn
             x + sigma * n
         });
     }
+}
+
+/// Weakens the signal in one box, the same in every channel. Its middle lies anywhere in the image.
+fn shadow(image: &mut Tensor, settings: &Augmentation, rng: &mut ChaCha8Rng) {
+    let signal = draw(settings.shadow_signal, rng) as f32;
+    let mut inside = image.view_mut();
+    for axis in 1..inside.ndim() {
+        let size = inside.len_of(Axis(axis)) as f64;
+        let (middle, half) = (draw([0.0, size], rng), 0.5 * size * draw(settings.shadow_size, rng));
+        let bounds = [middle - half, middle + half].map(|at| at.round().clamp(0.0, size) as usize);
+        inside.slice_axis_inplace(Axis(axis), Slice::from(bounds[0]..bounds[1]));
+    }
+    inside.mapv_inplace(|x| signal * x);
 }
 
 /// Gaussian noise of zero mean and unit variance, `[C, size...]`, smoothed along the spatial axes.
@@ -264,6 +299,7 @@ mod tests {
             stain_probability: 1.0,
             gamma_probability: 1.0,
             gain_probability: 1.0,
+            shadow_probability: 1.0,
             speckle_probability: 1.0,
             noise_probability: 1.0,
             ..Augmentation::default()
@@ -284,6 +320,35 @@ mod tests {
         let exponent = |c: usize| after[[c, 4, 4]].ln() / plain[[c, 4, 4]].ln();
         let all: Vec<f32> = (0..3).map(exponent).collect();
         assert!(all.iter().all(|k| (0.69..1.41).contains(k)) && all[0] != all[1] && all[1] != all[2], "{all:?}");
+    }
+
+    #[test]
+    fn shadows_are_boxes_of_the_size_asked_for() {
+        let settings = Augmentation {
+            shadow_probability: 1.0,
+            shadows: 1,
+            shadow_size: [0.2, 0.4],
+            shadow_signal: [0.5, 0.5],
+            ..Augmentation::none()
+        };
+        for (channels, size) in [(3, &[40, 60][..]), (1, &[40, 30, 20])] {
+            let mut most = vec![0; size.len()];
+            for seed in 0..60 {
+                let mut image = Tensor::ones([&[channels], size].concat());
+                change_intensities(&mut image, &settings, &mut ChaCha8Rng::seed_from_u64(seed));
+                let dark: Vec<IxDyn> = image.indexed_iter().filter(|(_, x)| **x == 0.5).map(|(at, _)| at).collect();
+                let sides: Vec<usize> = (0..=size.len())
+                    .map(|axis| dark.iter().map(|at| at[axis]).collect::<BTreeSet<usize>>().len())
+                    .collect();
+                assert_eq!(dark.len(), sides.iter().product::<usize>(), "a full box, in every channel");
+                assert_eq!(image.iter().filter(|x| **x == 1.0).count(), image.len() - dark.len());
+                most.iter_mut().zip(&sides[1..]).for_each(|(most, side)| *most = (*most).max(*side));
+            }
+            for (most, size) in most.iter().zip(size) {
+                let part = *most as f64 / *size as f64;
+                assert!((0.3..=0.45).contains(&part), "{part}");
+            }
+        }
     }
 
     #[test]
@@ -336,7 +401,7 @@ mod tests {
 
     #[test]
     fn refuses_settings_out_of_range() {
-        for text in ["flip: [0.5]", "noise_probability: 1.1", "scale: [0, 1]", "gamma: [2, 1]", "noise: [0, .nan]"] {
+        for text in ["flip: [0.5]", "noise_probability: 1.1", "scale: [0, 1]", "gamma: [2, 1]", "noise: [0, .nan]", "shadows: 0"] {
             let settings: Augmentation = yaml_serde::from_str(text).unwrap();
             assert_eq!(settings.validate(2).unwrap_err().kind(), ErrorKind::Setting, "{text}");
         }
