@@ -401,7 +401,14 @@ mod tests {
 
     #[test]
     fn refuses_settings_out_of_range() {
-        for text in ["flip: [0.5]", "noise_probability: 1.1", "scale: [0, 1]", "gamma: [2, 1]", "noise: [0, .nan]", "shadows: 0"] {
+        for text in [
+            "flip: [0.5]",
+            "noise_probability: 1.1",
+            "scale: [0, 1]",
+            "gamma: [2, 1]",
+            "noise: [0, .nan]",
+            "shadows: 0",
+        ] {
             let settings: Augmentation = yaml_serde::from_str(text).unwrap();
             assert_eq!(settings.validate(2).unwrap_err().kind(), ErrorKind::Setting, "{text}");
         }
