@@ -20,13 +20,20 @@ RECIPE = Path(__file__).parent.parent / "models" / "recipes" / "echo.yaml"
 NETWORKS = ["image_encoder", "denoiser", "label_decoder"]
 VARIANTS = {
     "as it is": [],
-    "half the widths": ["widths=[16, 32, 48]"],
-    "one and a half times the widths": ["widths=[48, 96, 144]"],
-    "first convolution of stride 2": ["stem=2", "widths=[16, 32, 64, 96]", "label_widths=[8, 16, 32, 64]"],
-    "latent at 1/8, 4 channels": ["downsampling=8", "widths=[32, 64]", "label_widths=[16, 32]", "latent_channels=4"],
+    "half the widths": ["widths=[16, 32]"],
+    "one and a half times the widths": ["widths=[48, 96]"],
+    "separable convolutions": ["separable=true"],
+    "separable, twice the widths": ["separable=true", "widths=[64, 128]"],
+    "first convolution of stride 2": ["stem=2", "widths=[16, 32, 64]", "label_widths=[8, 16, 32]"],
+    "latent at 1/16, 16 channels": [
+        "downsampling=16",
+        "latent_channels=16",
+        "widths=[32, 64, 96]",
+        "label_widths=[16, 32, 64]",
+    ],
     "latent of 1 channel": ["latent_channels=1"],
+    "wider denoiser": ["denoiser_widths=[32, 48]"],
     "no attention": ["denoiser_attention=[false, false]"],
-    "attention on both levels": ["denoiser_attention=[true, true]"],
     "embedding of 16 channels": ["embedding_channels=16"],
     "instance normalisation": ["group_size=1"],
 }

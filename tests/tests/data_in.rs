@@ -82,7 +82,6 @@ fn two_channels_go_from_nnunet_to_one_segmentation() {
 
     let settings = [
         "network.input_size=[16, 16, 32]",
-        "network.stem=2",
         "network.channels=2",
         "preprocessing.normalisation=min_max_per_channel",
         "training.epochs=2",

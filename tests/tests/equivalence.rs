@@ -40,11 +40,12 @@ const CASES: [Case; 5] = [
         batch: 3,
     },
     Case {
-        title: "2-D compact at 1/16, RGB, 2 classes, 64 x 32, predicts v",
+        title: "2-D compact at 1/16, separable, RGB, 2 classes, 64 x 32, predicts v",
         recipe: "glas",
         settings: &[
             "network.input_size=[64, 32]",
             "network.downsampling=16",
+            "network.separable=true",
             "network.stem=2",
             "network.widths=[16, 24, 32, 48]",
             "network.label_widths=[8, 16, 16, 32]",

@@ -41,7 +41,7 @@ fn colour_pictures_go_from_phantom_to_segmentation() {
 
 #[test]
 fn volumes_go_from_phantom_to_segmentation() {
-    let settings = [&TINY[..], &["network.input_size=[16, 16, 32]", "network.stem=2"]].concat();
+    let settings = [&TINY[..], &["network.input_size=[16, 16, 32]"]].concat();
     let pipeline = Pipeline { phantom: "knee", recipe: "knee", settings, classes: 3, extension: "nii.gz" };
     pipeline.check(check_volume);
 }
@@ -50,7 +50,7 @@ fn volumes_go_from_phantom_to_segmentation() {
 fn volumes_larger_than_the_networks_input_go_from_patches_to_windows() {
     // 56 x 40 x 48 voxels become 53 x 40 x 41: 3 x 4 x 2 windows.
     let patches = ["network.input_size=[32, 16, 32]", "preprocessing.spacing={resample: [2.0, 2.4, 2.0]}"];
-    let settings = [&TINY[..], &patches, &["network.stem=2"]].concat();
+    let settings = [&TINY[..], &patches].concat();
     let pipeline = Pipeline { phantom: "knee", recipe: "knee", settings, classes: 3, extension: "nii.gz" };
     pipeline.check(check_volume);
 }

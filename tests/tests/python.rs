@@ -70,7 +70,7 @@ fn python_gets_what_the_rust_library_gives() {
     let (image, pixels) = example_frame(Some(SPACING));
     fs::write(temp.path().join("frame"), pixels).unwrap();
     write_expected(temp.path(), &image);
-    let settings = [&TINY[..], &["network.input_size=[16, 16, 16]", "network.stem=2"]].concat();
+    let settings = [&TINY[..], &["network.input_size=[16, 16, 16]"]].concat();
     let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
     let volumes = temp.path().join("volumes");
     equivalence::write::<5>(&Recipe::load(&recipe("knee"), &settings).unwrap(), &volumes);

@@ -10,8 +10,10 @@ use std::{env, fs};
 use ldseg::engine::EngineKind;
 use ldseg::image::{Content, Image, read_study};
 
-/// Changes to a recipe that leave a network of milliseconds. Needs an input size of multiples of 32 in 2-D, of 16 in 3-D.
-pub const TINY: [&str; 5] = [
+/// Changes to a recipe that leave a network of milliseconds. Needs an input size of multiples of 16.
+pub const TINY: [&str; 7] = [
+    "network.downsampling=8",
+    "network.stem=2",
     "network.widths=[8, 8, 16]",
     "network.label_widths=[8, 8, 8]",
     "network.denoiser_widths=[8, 16]",
@@ -20,8 +22,10 @@ pub const TINY: [&str; 5] = [
 ];
 
 /// The same with the published layers, for multiples of 32.
-pub const TINY_REFERENCE: [&str; 7] = [
+pub const TINY_REFERENCE: [&str; 9] = [
     "network.preset=reference",
+    "network.downsampling=16",
+    "network.latent_channels=1",
     "network.widths=[8, 8, 8, 8]",
     "network.label_widths=[8, 8, 8, 8, 8]",
     "network.denoiser_widths=[8, 8]",

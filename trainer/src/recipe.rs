@@ -111,6 +111,9 @@ pub struct NetworkRecipe {
     /// See [`NetworkConfig::group_size`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_size: Option<usize>,
+    /// See [`NetworkConfig::separable`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub separable: bool,
     /// See [`NetworkConfig::deterministic`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deterministic: bool,
@@ -306,6 +309,7 @@ impl Recipe {
             denoiser_blocks: r.denoiser_blocks.unwrap_or(preset.denoiser_blocks),
             denoiser_attention: r.denoiser_attention.clone().unwrap_or(preset.denoiser_attention),
             group_size: r.group_size.unwrap_or(preset.group_size),
+            separable: r.separable,
             deterministic: r.deterministic,
             ..preset
         }

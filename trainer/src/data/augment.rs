@@ -39,6 +39,12 @@ pub struct Augmentation {
     pub gamma_probability: f64,
     /// Exponent gamma.
     pub gamma: [f64; 2],
+    /// Probability of x -> (1 - k) x + k f(x) with a curve f through five random values in [0, 1] at 0, 1/4, 1/2, 3/4 and
+    /// 1: tissues change their order of brightness, outlines stay (after the non-linear transformation of Zhou et al.
+    /// 2021, Models Genesis). For images whose contrast differs from scanner to scanner.
+    pub curve_probability: f64,
+    /// k, how far the curve is followed.
+    pub curve: [f64; 2],
     /// Probability of x -> gain x + brightness, cut off at 0 and 1 as a device saturates.
     pub gain_probability: f64,
     /// Factor.
@@ -79,6 +85,8 @@ impl Default for Augmentation {
             stain: [0.7, 1.4],
             gamma_probability: 0.3,
             gamma: [0.7, 1.5],
+            curve_probability: 0.0,
+            curve: [0.3, 1.0],
             gain_probability: 0.3,
             gain: [0.75, 1.25],
             brightness: [-0.1, 0.1],
@@ -122,6 +130,7 @@ impl Augmentation {
             ("affine_probability", self.affine_probability),
             ("stain_probability", self.stain_probability),
             ("gamma_probability", self.gamma_probability),
+            ("curve_probability", self.curve_probability),
             ("gain_probability", self.gain_probability),
             ("shadow_probability", self.shadow_probability),
             ("speckle_probability", self.speckle_probability),
@@ -141,6 +150,7 @@ impl Augmentation {
             ("translation", [0.0, self.translation], 0.0, 1.0),
             ("stain", self.stain, 0.1, 10.0),
             ("gamma", self.gamma, 0.1, 10.0),
+            ("curve", self.curve, 0.0, 1.0),
             ("gain", self.gain, 0.0, 10.0),
             ("brightness", self.brightness, -1.0, 1.0),
             ("shadow_size", self.shadow_size, 0.0, 1.0),
@@ -218,7 +228,7 @@ pub(super) fn apply_affine(affine: &Affine, size: &[usize], image: &Tensor, labe
     (moved_image, moved_labels)
 }
 
-/// Stain, gamma, gain and brightness, shadows, speckle, additive noise, in the order in which a device would bring them about.
+/// Stain, gamma, curve, gain and brightness, shadows, speckle, additive noise, in the order in which a device would bring them about.
 pub(super) fn change_intensities(image: &mut Tensor, settings: &Augmentation, rng: &mut ChaCha8Rng) {
     if settings.stain_probability > 0.0 && happens(settings.stain_probability, rng) {
         for mut channel in image.axis_iter_mut(Axis(0)) {
@@ -229,6 +239,11 @@ pub(super) fn change_intensities(image: &mut Tensor, settings: &Augmentation, rn
     if happens(settings.gamma_probability, rng) {
         let gamma = draw(settings.gamma, rng) as f32;
         image.mapv_inplace(|x| x.powf(gamma));
+    }
+    if settings.curve_probability > 0.0 && happens(settings.curve_probability, rng) {
+        let k = draw(settings.curve, rng) as f32;
+        let knots: [f32; 5] = std::array::from_fn(|_| rng.random());
+        image.mapv_inplace(|x| (1.0 - k) * x + k * curve(&knots, x));
     }
     if happens(settings.gain_probability, rng) {
         let (gain, brightness) = (draw(settings.gain, rng) as f32, draw(settings.brightness, rng) as f32);
@@ -249,6 +264,14 @@ pub(super) fn change_intensities(image: &mut Tensor, settings: &Augmentation, rn
             x + sigma * n
         });
     }
+}
+
+/// The value at `x` in [0, 1] of the line through `knots`, which are evenly spaced from 0 to 1.
+fn curve(knots: &[f32; 5], x: f32) -> f32 {
+    let position = 4.0 * x.clamp(0.0, 1.0);
+    let left = (position as usize).min(3);
+    let part = position - left as f32;
+    (1.0 - part) * knots[left] + part * knots[left + 1]
 }
 
 /// Weakens the signal in one box, the same in every channel. Its middle lies anywhere in the image.
@@ -298,6 +321,7 @@ mod tests {
             affine_probability: 1.0,
             stain_probability: 1.0,
             gamma_probability: 1.0,
+            curve_probability: 1.0,
             gain_probability: 1.0,
             shadow_probability: 1.0,
             speckle_probability: 1.0,
@@ -320,6 +344,20 @@ mod tests {
         let exponent = |c: usize| after[[c, 4, 4]].ln() / plain[[c, 4, 4]].ln();
         let all: Vec<f32> = (0..3).map(exponent).collect();
         assert!(all.iter().all(|k| (0.69..1.41).contains(k)) && all[0] != all[1] && all[1] != all[2], "{all:?}");
+    }
+
+    #[test]
+    fn a_curve_goes_through_its_knots_and_keeps_equal_values_equal() {
+        let knots = [0.5, 0.0, 1.0, 0.25, 0.75];
+        let at = |x| curve(&knots, x);
+        assert_eq!([at(0.0), at(0.25), at(0.5), at(0.75), at(1.0)], knots);
+        assert_eq!([at(0.125), at(0.875), at(-1.0), at(2.0)], [0.25, 0.5, 0.5, 0.75]);
+        let settings = Augmentation { curve_probability: 1.0, curve: [1.0, 1.0], ..Augmentation::none() };
+        let mut image = Tensor::from_shape_fn(IxDyn(&[1, 8, 8]), |index| if index[1] < 4 { 0.2 } else { 0.8 });
+        change_intensities(&mut image, &settings, &mut ChaCha8Rng::seed_from_u64(5));
+        let values: BTreeSet<u32> = image.iter().map(|x| x.to_bits()).collect();
+        assert_eq!(values.len(), 2);
+        assert!(image.iter().all(|x| (0.0..=1.0).contains(x)) && image[[0, 0, 0]] != 0.2);
     }
 
     #[test]

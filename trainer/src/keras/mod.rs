@@ -191,6 +191,7 @@ impl Release {
                 denoiser_blocks: None,
                 denoiser_attention: None,
                 group_size: None,
+                separable: false,
                 deterministic: false,
             },
             preprocessing: Default::default(),

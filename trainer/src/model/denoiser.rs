@@ -57,7 +57,7 @@ impl Builder<'_> {
 
     fn block<const D: usize>(&self, c_in: usize, c_out: usize) -> ResidualBlock<D> {
         let groups = [self.groups(c_in), self.groups(c_out)];
-        ResidualBlock::new(c_in, c_out, groups, self.device).with_time(c_out, TIME_WIDTH, self.device)
+        self.config.block(c_in, c_out, groups, self.device).with_time(c_out, TIME_WIDTH, self.device)
     }
 
     fn attention(&self, channels: usize) -> Attention {

@@ -22,7 +22,7 @@ impl<const D: usize> CompactEncoder<D> {
     /// From `c_in` channels to `c_out`, at 1 / `downsampling` of the size.
     pub fn new(config: &NetworkConfig, widths: &[usize], [c_in, c_out]: [usize; 2], device: &Device) -> Self {
         let coarsest = widths[widths.len() - 1];
-        let block = |width: usize| ResidualBlock::new(width, width, [config.groups(width); 2], device);
+        let block = |width: usize| config.block(width, width, [config.groups(width); 2], device);
         Self {
             stem: Conv::new(c_in, widths[0], 2 * config.stem - 1, device).with_stride(config.stem),
             blocks: widths.iter().map(|width| block(*width)).collect(),

@@ -62,7 +62,7 @@ impl<const D: usize> CompactLabelDecoder<D> {
     fn new(config: &NetworkConfig, device: &Device) -> Self {
         let widths: Vec<usize> = config.widths.iter().rev().copied().collect();
         let finest = widths[widths.len() - 1];
-        let block = |width: usize| ResidualBlock::new(width, width, [config.groups(width); 2], device);
+        let block = |width: usize| config.block(width, width, [config.groups(width); 2], device);
         Self {
             stem: Conv::new(config.latent_channels, widths[0], 3, device),
             first: block(widths[0]),

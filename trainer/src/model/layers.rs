@@ -299,6 +299,7 @@ pub struct ResidualBlock<const D: usize> {
     time: Option<Linear>,
     norm2: GroupNorm,
     conv2: Conv<D>,
+    mix: Vec<Conv<D>>,
     shortcut: Option<Conv<D>>,
 }
 
@@ -311,7 +312,18 @@ impl<const D: usize> ResidualBlock<D> {
             time: None,
             norm2: GroupNorm::new(groups[1], c_out, device),
             conv2: Conv::new(c_out, c_out, 3, device),
+            mix: Vec::new(),
             shortcut: (c_in != c_out).then(|| Conv::new(c_in, c_out, 1, device)),
+        }
+    }
+
+    /// As [`ResidualBlock::new`], each of the two convolutions a filter for every channel and a 1x1 convolution after it.
+    pub fn separable(c_in: usize, c_out: usize, groups: [usize; 2], device: &Device) -> Self {
+        Self {
+            conv1: Conv::grouped(c_in, c_in, 3, c_in, device),
+            conv2: Conv::grouped(c_out, c_out, 3, c_out, device),
+            mix: vec![Conv::new(c_in, c_out, 1, device), Conv::new(c_out, c_out, 1, device)],
+            ..Self::new(c_in, c_out, groups, device)
         }
     }
 
@@ -323,14 +335,18 @@ impl<const D: usize> ResidualBlock<D> {
 
     /// `[N, C_in, ...]` to `[N, C_out, ...]`; `time` `[N, width]` where the block was built for one.
     pub fn forward(&self, x: Tensor<D>, time: Option<&Tensor<2>>) -> Tensor<D> {
-        let mut y = self.conv1.forward(self.norm1.forward_silu(x.clone()));
+        let mix = |index: usize, y| match self.mix.get(index) {
+            Some(mix) => mix.forward(y),
+            None => y,
+        };
+        let mut y = mix(0, self.conv1.forward(self.norm1.forward_silu(x.clone())));
         if let (Some(dense), Some(time)) = (&self.time, time) {
             let shift = dense.forward(silu(time.clone()));
             let mut shape = [1; D];
             shape[..2].copy_from_slice(&shift.dims());
             y = y + shift.reshape(shape);
         }
-        let y = self.conv2.forward(self.norm2.forward_silu(y));
+        let y = mix(1, self.conv2.forward(self.norm2.forward_silu(y)));
         match &self.shortcut {
             Some(shortcut) => y + shortcut.forward(x),
             None => y + x,

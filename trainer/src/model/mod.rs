@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use ldseg::bundle::MAX_CHANNELS;
 use ldseg::{Error, ErrorKind, Result};
 
+use layers::ResidualBlock;
+
 pub use denoiser::Denoiser;
 pub use image_encoder::ImageEncoder;
 pub use label_decoder::LabelDecoder;
@@ -65,6 +67,8 @@ pub struct NetworkConfig {
     /// Normalisation: channels that share a mean and variance. 1 is instance normalisation, a number as large as the
     /// widest level is layer normalisation. `reference` has its own, batch normalisation included.
     pub group_size: usize,
+    /// Whether each convolution of a compact residual block is a 3x3 filter for every channel and a 1x1 convolution.
+    pub separable: bool,
     /// Whether the denoiser leaves z_t and t out of account and so maps z_i to z_0 with nothing left to chance: the
     /// baseline that shows what diffusion itself brings, as large and as deep as the model beside it.
     pub deterministic: bool,
@@ -90,6 +94,7 @@ impl NetworkConfig {
             denoiser_blocks: 1,
             denoiser_attention: vec![false, true],
             group_size: 8,
+            separable: false,
             deterministic: false,
         }
     }
@@ -111,6 +116,7 @@ impl NetworkConfig {
             denoiser_blocks: 2,
             denoiser_attention: vec![false, true, true],
             group_size: 1,
+            separable: false,
             deterministic: false,
         }
     }
@@ -138,6 +144,18 @@ impl NetworkConfig {
     /// Groups that `channels` channels are normalised in.
     fn groups(&self, channels: usize) -> usize {
         (1..=channels).rev().find(|g| channels.is_multiple_of(*g) && channels / g >= self.group_size).unwrap_or(1)
+    }
+
+    /// A residual block of the kind that the networks are built of.
+    fn block<const D: usize>(
+        &self,
+        c_in: usize,
+        c_out: usize,
+        groups: [usize; 2],
+        device: &Device,
+    ) -> ResidualBlock<D> {
+        let new = if self.separable { ResidualBlock::separable } else { ResidualBlock::new };
+        new(c_in, c_out, groups, device)
     }
 
     /// Checks that the networks can be built.
@@ -177,6 +195,9 @@ impl NetworkConfig {
         }
         if self.denoiser_widths.is_empty() || self.denoiser_attention.len() != self.denoiser_widths.len() {
             return fail("denoiser_widths and denoiser_attention need one entry per level".into());
+        }
+        if self.separable && self.preset == Preset::Reference {
+            return fail("separable goes with the compact preset only".into());
         }
         let counts = [self.latent_channels, self.embedding_channels, self.denoiser_blocks, self.group_size];
         let widths = [&self.widths, &self.label_widths, &self.denoiser_widths];
