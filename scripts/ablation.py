@@ -23,9 +23,9 @@ VARIANTS = {
     "half the widths": ["widths=[16, 32]"],
     "one and a half times the widths": ["widths=[48, 96]"],
     "separable convolutions": ["separable=true"],
-    "separable, twice the widths": ["separable=true", "widths=[64, 128]"],
+    "separable at twice the widths": ["separable=true", "widths=[64, 128]"],
     "first convolution of stride 2": ["stem=2", "widths=[16, 32, 64]", "label_widths=[8, 16, 32]"],
-    "latent at 1/16, 16 channels": [
+    "latent at 1/16 with 16 channels": [
         "downsampling=16",
         "latent_channels=16",
         "widths=[32, 64, 96]",
@@ -76,7 +76,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(VARIANTS))
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(VARIANTS), metavar="NAME,NAME")
     args = parser.parse_args()
     args.ldseg, args.trainer = os.environ.get("LDSEG", "ldseg"), os.environ.get("LDSEG_TRAIN", "ldseg-train")
     found = {name: train(name, VARIANTS[name], args) for name in args.only}
