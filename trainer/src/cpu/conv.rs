@@ -1,4 +1,5 @@
-//! Convolution over 1 to 3 axes as a matrix product of patches (im2col), forward and backward, on plain slices.
+//! Convolution over 1 to 3 axes as a matrix product of patches (im2col), forward and backward, on plain slices; with one
+//! filter a channel, see [`super::depthwise`].
 //!
 //! The stock backward pass computes the weight gradient as a convolution whose kernel is the whole output gradient,
 //! which is an order of magnitude slower on a CPU. Samples run in parallel; sums over the batch are taken in a fixed
@@ -10,6 +11,7 @@ use std::ops::Range;
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 use rayon::prelude::*;
 
+use super::depthwise;
 use super::product::mat_mul;
 use super::simd::{sum, vectorised};
 
@@ -181,6 +183,9 @@ pub fn forward(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<
     let (in_group, out_group) = (g.c_in / g.groups, g.c_out / g.groups);
     let mut y = vec![0.0; g.batch * g.c_out * out_len];
     y.par_chunks_mut(g.c_out * out_len).zip(x.par_chunks(g.c_in * in_len)).for_each(|(y, x)| {
+        if depthwise::applies(g) {
+            return depthwise::forward(g, x, w, bias, y);
+        }
         g.with_tile_buffer(|col| {
             for (group, y) in y.chunks_mut(out_group * out_len).enumerate() {
                 let x = &x[group * in_group * in_len..][..in_group * in_len];
@@ -256,6 +261,12 @@ fn backward_samples(g: &Geometry, [x, w, dy]: [&[f32]; 3], dx: &mut [f32], col: 
     for (sample, (x, dy)) in x.chunks(g.c_in * in_len).zip(dy.chunks(g.c_out * out_len)).enumerate() {
         for (bias, row) in dbias.iter_mut().zip(dy.chunks(out_len)) {
             *bias += vectorised(|| sum(row, row, |x, _| x)) as f32;
+        }
+        if depthwise::applies(g) {
+            let sample = sample * g.c_in * in_len;
+            let dx = if dx.is_empty() { &mut [][..] } else { &mut dx[sample..sample + g.c_in * in_len] };
+            depthwise::backward(g, [x, w, dy], dx, &mut dw);
+            continue;
         }
         for group in 0..g.groups {
             let x = &x[group * in_group * in_len..][..in_group * in_len];

@@ -5,6 +5,7 @@
 //! the trained one.
 
 mod conv;
+mod depthwise;
 mod loss;
 mod norm;
 mod product;

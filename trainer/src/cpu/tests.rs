@@ -36,13 +36,17 @@ fn assert_same<const D: usize>(ours: &Tensor<D>, stock: &Tensor<D>, inputs: [(Te
 /// (batch, channels in, channels out, groups, kernel, stride, padding, size)
 type Case = (usize, usize, usize, usize, usize, usize, (usize, usize), [usize; 3]);
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 9] = [
     (2, 3, 4, 1, 3, 1, (1, 1), [6, 7, 9]),
     (5, 4, 6, 2, 3, 1, (1, 1), [5, 8, 6]),
     (3, 4, 4, 1, 3, 2, (0, 1), [6, 8, 10]),
     (1, 5, 3, 1, 1, 1, (0, 0), [4, 5, 6]),
     (2, 4, 8, 4, 1, 1, (0, 0), [3, 4, 4]),
     (6, 2, 3, 1, 2, 1, (0, 1), [4, 6, 5]),
+    // One filter a channel.
+    (3, 5, 5, 5, 3, 1, (1, 1), [5, 7, 12]),
+    (2, 3, 3, 3, 2, 1, (0, 1), [4, 6, 5]),
+    (2, 4, 4, 4, 3, 2, (1, 1), [5, 7, 9]),
 ];
 
 #[test]
