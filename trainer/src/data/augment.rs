@@ -1,4 +1,4 @@
-//! Random changes to a training sample: one affine map and a few changes of intensity, in 2-D and 3-D alike.
+//! Random changes to a training sample: one deformation and a few changes of intensity, in 2-D and 3-D alike.
 
 use ldseg::image::Labels;
 use ldseg::preprocess::{Normalisation, normalise};
@@ -10,7 +10,7 @@ use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
 use super::Sample;
-use super::affine::Affine;
+use super::deformation::Deformation;
 use super::filter::{smooth, smoothed_variance};
 
 /// What is changed, how far, and how often. A `[low, high]` range is drawn from uniformly; every probability is per
@@ -30,6 +30,13 @@ pub struct Augmentation {
     pub scale: [f64; 2],
     /// Greatest shift, either way, as a fraction of each axis.
     pub translation: f64,
+    /// Probability of bending the image (Ronneberger et al. 2015): for soft tissue, and where training images are few.
+    pub elastic_probability: f64,
+    /// Standard deviation of the coefficients of the displacement, a cubic B-spline, as a fraction of each axis; it moves
+    /// things by half as much. From half the distance of control points on, 0.125 for four intervals, folds are likely.
+    pub elastic: [f64; 2],
+    /// Intervals between control points along each axis, 1 to 16.
+    pub elastic_intervals: usize,
     /// Probability of x_c -> x_c^k_c with a k of its own for each channel: stains that took more or less, as what a
     /// channel absorbs goes with its optical density -ln x_c (Beer-Lambert). For colour images.
     pub stain_probability: f64,
@@ -81,6 +88,9 @@ impl Default for Augmentation {
             rotation: 15.0,
             scale: [0.85, 1.15],
             translation: 0.06,
+            elastic_probability: 0.0,
+            elastic: [0.0, 0.06],
+            elastic_intervals: 4,
             stain_probability: 0.0,
             stain: [0.7, 1.4],
             gamma_probability: 0.3,
@@ -128,6 +138,7 @@ impl Augmentation {
         }
         let named = [
             ("affine_probability", self.affine_probability),
+            ("elastic_probability", self.elastic_probability),
             ("stain_probability", self.stain_probability),
             ("gamma_probability", self.gamma_probability),
             ("curve_probability", self.curve_probability),
@@ -144,10 +155,14 @@ impl Augmentation {
         if !(1..=16).contains(&self.shadows) {
             return fail(format!("shadows is {}, expected 1 to 16", self.shadows));
         }
+        if !(1..=16).contains(&self.elastic_intervals) {
+            return fail(format!("elastic_intervals is {}, expected 1 to 16", self.elastic_intervals));
+        }
         let ranges = [
             ("rotation", [0.0, self.rotation], 0.0, 180.0),
             ("scale", self.scale, 0.1, 10.0),
             ("translation", [0.0, self.translation], 0.0, 1.0),
+            ("elastic", self.elastic, 0.0, 0.2),
             ("stain", self.stain, 0.1, 10.0),
             ("gamma", self.gamma, 0.1, 10.0),
             ("curve", self.curve, 0.0, 1.0),
@@ -168,14 +183,14 @@ impl Augmentation {
 }
 
 /// A changed copy of `sample`, its image normalised as the network takes it. `rng` alone decides what happens: the same
-/// generator state gives the same answer. What the affine map brings in from outside is the image's least intensity and
+/// generator state gives the same answer. What the deformation brings in from outside is the image's least intensity and
 /// background. `settings` must have passed [`Augmentation::validate`].
 pub fn augment(sample: &Sample, settings: &Augmentation, normalisation: Normalisation, rng: &mut ChaCha8Rng) -> Sample {
     let mut image = sample.image.clone();
     // On [0, 1], so that settings mean the same for every image.
     normalise(&mut image, normalisation.to_unit());
-    let (mut image, labels) = match draw_affine(settings, &sample.image.shape()[1..], rng) {
-        Some(affine) => apply_affine(&affine, sample.labels.shape(), &image, &sample.labels),
+    let (mut image, labels) = match draw_deformation(settings, &sample.image.shape()[1..], rng) {
+        Some(deformation) => deform(&deformation, sample.labels.shape(), &image, &sample.labels),
         None => (image, sample.labels.clone()),
     };
     change_intensities(&mut image, settings, rng);
@@ -191,35 +206,43 @@ fn draw([low, high]: [f64; 2], rng: &mut ChaCha8Rng) -> f64 {
     low + (high - low) * rng.random::<f64>()
 }
 
-/// Draws flips, rotation, scale and shift; `None` where nothing moves.
-pub(super) fn draw_affine(settings: &Augmentation, size: &[usize], rng: &mut ChaCha8Rng) -> Option<Affine> {
-    let mut affine = Affine::identity(size);
+/// Draws flips, rotation, scale, shift and bending; `None` where nothing moves.
+pub(super) fn draw_deformation(settings: &Augmentation, size: &[usize], rng: &mut ChaCha8Rng) -> Option<Deformation> {
+    let mut deformation = Deformation::identity(size);
     let mut moves = false;
     for axis in 0..size.len() {
         if happens(settings.flip.get(axis).copied().unwrap_or(0.0), rng) {
-            affine.flip(axis);
+            deformation.flip(axis);
             moves = true;
         }
     }
     if happens(settings.affine_probability, rng) {
         let angle = draw([-settings.rotation, settings.rotation], rng).to_radians();
         let axis: [f64; 3] = std::array::from_fn(|_| StandardNormal.sample(rng));
-        affine.rotate(axis, angle);
-        affine.magnify(draw(settings.scale, rng));
+        deformation.rotate(axis, angle);
+        deformation.magnify(draw(settings.scale, rng));
         for axis in 0..size.len() {
-            affine.shift(axis, draw([-settings.translation, settings.translation], rng));
+            deformation.shift(axis, draw([-settings.translation, settings.translation], rng));
         }
         moves = true;
     }
-    moves.then_some(affine)
+    if settings.elastic_probability > 0.0 && happens(settings.elastic_probability, rng) {
+        let sigma = draw(settings.elastic, rng);
+        deformation.bend(settings.elastic_intervals, || {
+            let n: f64 = StandardNormal.sample(rng);
+            sigma * n
+        });
+        moves = true;
+    }
+    moves.then_some(deformation)
 }
 
 /// Image and labels of `size` that the map makes of those given.
-pub(super) fn apply_affine(affine: &Affine, size: &[usize], image: &Tensor, labels: &Labels) -> (Tensor, Labels) {
+pub(super) fn deform(deformation: &Deformation, size: &[usize], image: &Tensor, labels: &Labels) -> (Tensor, Labels) {
     let mut moved_image = Tensor::zeros([&image.shape()[..1], size].concat());
     let mut moved_labels = Labels::zeros(size);
     let (image, labels) = (image.as_standard_layout(), labels.as_standard_layout());
-    affine.apply(
+    deformation.apply(
         image.as_slice().expect("standard layout"),
         labels.as_slice().expect("standard layout"),
         moved_image.as_slice_mut().expect("standard layout"),
@@ -319,6 +342,7 @@ mod tests {
     fn everything(axes: usize) -> Augmentation {
         let always = Augmentation {
             affine_probability: 1.0,
+            elastic_probability: 1.0,
             stain_probability: 1.0,
             gamma_probability: 1.0,
             curve_probability: 1.0,
@@ -417,14 +441,15 @@ mod tests {
 
     #[test]
     fn image_and_labels_move_together() {
-        // An image that equals its labels must still do so, but for the rim, after any map.
+        // An image that equals its labels must still do so, but for the block's corners, after any deformation.
         let mut sample = sample(1, &[40, 40]);
         sample.image.slice_mut(s![0, .., ..]).assign(&sample.labels.mapv(f32::from));
-        let settings = Augmentation { flip: vec![0.5, 0.5], affine_probability: 1.0, ..Augmentation::none() };
-        let moved = run(&sample, &settings, 3);
-        assert_ne!(moved.labels, sample.labels);
-        for (x, label) in moved.image.iter().zip(&moved.labels) {
-            assert!(*x == 0.5 || (*x > 0.5) == (*label == 3), "{x} {label}");
+        let affine = Augmentation { flip: vec![0.5, 0.5], affine_probability: 1.0, ..Augmentation::none() };
+        for settings in [Augmentation { elastic_probability: 1.0, ..Augmentation::none() }, affine] {
+            let moved = run(&sample, &settings, 3);
+            assert_ne!(moved.labels, sample.labels);
+            let differ = |(x, label): &(&f32, &u8)| **x != 0.5 && (**x > 0.5) != (**label == 3);
+            assert!(moved.image.iter().zip(&moved.labels).filter(differ).count() <= 4);
         }
     }
 
@@ -446,6 +471,7 @@ mod tests {
             "gamma: [2, 1]",
             "noise: [0, .nan]",
             "shadows: 0",
+            "elastic_intervals: 0",
         ] {
             let settings: Augmentation = yaml_serde::from_str(text).unwrap();
             assert_eq!(settings.validate(2).unwrap_err().kind(), ErrorKind::Setting, "{text}");

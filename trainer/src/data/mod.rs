@@ -1,8 +1,8 @@
 //! Labelled images: finding them, splitting them by patient, loading them onto the network's grid, augmenting them.
 
-mod affine;
 pub mod augment;
 mod dataset;
+mod deformation;
 mod discover;
 pub(crate) mod filter;
 pub mod inspect;

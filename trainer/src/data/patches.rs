@@ -8,7 +8,7 @@ use ndarray::Axis;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::augment::{apply_affine, change_intensities, draw_affine};
+use super::augment::{change_intensities, deform, draw_deformation};
 use super::{Augmentation, Sample};
 
 /// Most voxels of a class whose places are kept, as in nnU-Net.
@@ -80,7 +80,7 @@ impl Patches {
 
 /// A random patch of `sample`, changed, as the network takes it. `rng` alone decides what happens.
 ///
-/// The affine map reads the case itself, so that what it turns into the patch is there; what lies outside the case is its
+/// The deformation reads the case itself, so that what it turns into the patch is there; what lies outside the case is its
 /// least intensity and background. Intensities are normalised over the case before they are changed, and not anew: a
 /// patch alone does not know the case's extremes.
 pub fn augment_patch(
@@ -91,10 +91,10 @@ pub fn augment_patch(
     rng: &mut ChaCha8Rng,
 ) -> Sample {
     let start = patches.start(sample.labels.shape(), spec, rng);
-    let (mut image, labels) = match draw_affine(settings, &spec.size, rng) {
-        Some(affine) => {
-            let affine = affine.of_part(sample.labels.shape(), &start);
-            apply_affine(&affine, &spec.size, &sample.image, &sample.labels)
+    let (mut image, labels) = match draw_deformation(settings, &spec.size, rng) {
+        Some(deformation) => {
+            let deformation = deformation.of_part(sample.labels.shape(), &start);
+            deform(&deformation, &spec.size, &sample.image, &sample.labels)
         }
         None => {
             let labels = cut(sample.labels.view().insert_axis(Axis(0)), &start, &spec.size, &[0]);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn an_affine_map_reads_beyond_the_patch() {
+    fn a_deformation_reads_beyond_the_patch() {
         // All of the case is bright: so must be all of a turned patch far from the case's border.
         let mut image = Tensor::from_elem(vec![1, 200, 200], 5.0);
         image[[0, 0, 0]] = 1.0;
