@@ -1,4 +1,5 @@
-//! A run that is stopped or killed, whenever that may be, ends where the unbroken run does.
+//! A run that is stopped or killed, whenever that may be, ends where the unbroken run does; and one that starts where
+//! another ended.
 
 use std::env;
 use std::fs;
@@ -115,6 +116,40 @@ fn a_run_that_is_killed_at_random_moments_never_loses_a_checkpoint_and_ends_as_i
     finish(training.command("killed"));
     note(&format!("{told} of {:.2} s unbroken", duration.as_secs_f64()));
     assert_equal_runs(&training.run("unbroken"), &training.run("killed"));
+}
+
+#[test]
+fn a_run_starts_from_the_weights_of_another() {
+    let training = Training::new(&[&TINY[..], &["network.input_size=[32, 32]", "training.epochs=1"]].concat());
+    finish(training.command("first"));
+    let start = format!("training.start_from={}", training.run("first").display());
+    let further = |name: &str, settings: &[&str]| {
+        let mut command = training.command(name);
+        settings.iter().for_each(|setting| {
+            command.args(["--set", setting]);
+        });
+        command
+    };
+
+    // So slow that nothing is learned anew.
+    finish(further("second", &[&start, "training.learning_rate=1e-12", "training.weight_decay=0"]));
+    let [first, second] = ["first", "second"].map(|name| load(&training.run(name), Which::Best).unwrap().1);
+    let [_, Weights(average)] = first;
+    for Weights(weights) in second {
+        assert!(weights.iter().zip(&average).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+    assert!(average.iter().any(|weight| weight.abs() > 1e-3));
+
+    let missing = format!("training.start_from={}", training.run("none").display());
+    let refused =
+        [(&missing, "network.channels=1", "no checkpoint"), (&start, "network.latent_channels=3", "average.bpk")];
+    for (start, network, expected) in refused {
+        let output = further("refused", &[start, network]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(expected), "{stderr}");
+        fs::remove_dir_all(training.run("refused")).unwrap();
+    }
+    assert!(!training.run("none").exists());
 }
 
 /// Numbers in [0, 1) (splitmix64, Steele et al. 2014).

@@ -1,7 +1,7 @@
 //! The recipe: everything that decides a training run, as YAML. Unknown keys are errors.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ldseg::bundle::Class;
 use ldseg::diffusion::{LatentStandardisation, Prediction, Sampler, ScheduleKind};
@@ -192,6 +192,10 @@ pub enum Optimiser {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Training {
+    /// Run folder of another run, whose best checkpoint's weights are where this one starts, in place of random ones: for
+    /// few images of a new kind. Its networks have to be the same, number of classes included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_from: Option<PathBuf>,
     /// Passes over the training cases.
     pub epochs: usize,
     /// Times that each case is seen in one epoch, each time augmented anew: for data sets of few cases.
@@ -224,6 +228,7 @@ pub struct Training {
 impl Default for Training {
     fn default() -> Self {
         Self {
+            start_from: None,
             epochs: 30,
             repeats: 1,
             batch_size: 8,

@@ -61,7 +61,7 @@ pub fn manifest(recipe: &Recipe) -> Manifest {
 /// [`ErrorKind::Io`] or [`ErrorKind::Format`] if `run` is not a run folder with a checkpoint; those of [`write()`].
 pub fn export_run(run: &Path, which: Which, output: &Path) -> Result<()> {
     let recipe = Recipe::load(&run.join(RECIPE_FILE), &[])?;
-    let Some((dir, state)) = Checkpoints::open(run)?.find(which)? else {
+    let Some((dir, state)) = Checkpoints::of(run).find(which)? else {
         return Err(Error::new(ErrorKind::Io, "the run has no such checkpoint yet").in_file(run));
     };
     let weights = dir.join("average.bpk");

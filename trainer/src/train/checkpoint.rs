@@ -69,14 +69,20 @@ fn flush(path: &Path) -> Result<()> {
 }
 
 impl Checkpoints {
-    /// The checkpoints of the run in `run`.
+    /// The checkpoints of the run in `run`, whose folder is made where it is missing.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the folder cannot be made.
     pub fn open(run: &Path) -> Result<Self> {
-        let dir = run.join("checkpoints");
-        fs::create_dir_all(&dir).map_err(|e| io(&dir, "cannot be created", e))?;
-        Ok(Self { dir })
+        let checkpoints = Self::of(run);
+        let dir = &checkpoints.dir;
+        fs::create_dir_all(dir).map_err(|e| io(dir, "cannot be created", e))?;
+        Ok(checkpoints)
+    }
+
+    /// The checkpoints of the run in `run`, to read; there may be none.
+    pub fn of(run: &Path) -> Self {
+        Self { dir: run.join("checkpoints") }
     }
 
     fn target(&self, which: Which) -> Result<Option<String>> {

@@ -167,6 +167,14 @@ impl<'a, const D: usize> Trainer<'a, D> {
                 .map_err(|e| Error::with_source(ErrorKind::Format, "not an optimiser's state", e).in_file(&path))?;
             eprintln!("going on after step {}", saved.step);
             state = saved;
+        } else if let Some(from) = &recipe.training.start_from {
+            let missing =
+                || Error::new(ErrorKind::Setting, "training.start_from: no checkpoint of a run in it").in_file(from);
+            let (dir, saved) = Checkpoints::of(from).find(Which::Best)?.ok_or_else(missing)?;
+            let path = dir.join("average.bpk");
+            networks = load_networks(networks.valid(), &path)?.train();
+            average = load_networks(average, &path)?;
+            eprintln!("starting from the weights of {} after step {}", from.display(), saved.step);
         }
         let loader = LoaderSpec {
             dataset: train,
