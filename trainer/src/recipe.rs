@@ -418,3 +418,70 @@ fn apply(recipe: &mut Value, setting: &str) -> Result<()> {
     *target = value;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Every setting below `value` with its dotted key, in the words of the documentation.
+    fn settings(key: &str, value: Value) -> Vec<(String, String)> {
+        match value {
+            Value::Object(fields) => {
+                fields.into_iter().flat_map(|(name, value)| settings(&format!("{key}.{name}"), value)).collect()
+            }
+            Value::String(text) => vec![(key.into(), text)],
+            other => vec![(key.into(), other.to_string())],
+        }
+    }
+
+    fn of(key: &str, value: impl Serialize) -> Vec<(String, String)> {
+        settings(key, serde_json::to_value(value).unwrap())
+    }
+
+    #[test]
+    fn the_documentation_has_every_key_and_its_default() {
+        let text = include_str!("../../docs/recipe.md");
+        let rows: BTreeSet<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();
+        let mut expected: Vec<String> = Vec::new();
+        for (key, default) in [
+            of("preprocessing", Preprocessing::default()),
+            of("diffusion", Diffusion::default()),
+            of("training", Training::default()),
+            of("augmentation", Augmentation::default()),
+            of("seed", 0),
+        ]
+        .concat()
+        {
+            expected.push(format!("| `{key}` | {default} |"));
+        }
+        let presets = [
+            NetworkConfig::compact(vec![16; 2], 1, 2),
+            NetworkConfig::compact(vec![16; 3], 1, 2),
+            NetworkConfig::reference(vec![16; 2], 1, 2),
+        ]
+        .map(|preset| of("network", preset));
+        let elsewhere = ["preset", "input_size", "channels", "classes", "separable", "deterministic"];
+        for ((key, plane), ((_, volume), (_, reference))) in presets[0].iter().zip(presets[1].iter().zip(&presets[2])) {
+            if !elsewhere.iter().any(|name| *key == format!("network.{name}")) {
+                expected.push(format!("| `{key}` | {plane} | {volume} | {reference} |"));
+            }
+        }
+        for key in ["name", "data.source", "data.licence", "data.intended_use", "classes", "validation"] {
+            expected.push(format!("| `{key}` | required |"));
+        }
+        for key in ["network.preset", "network.input_size", "network.channels"] {
+            expected.push(format!("| `{key}` | required |"));
+        }
+        expected.push("| `network.separable` | false |".into());
+        expected.push("| `network.deterministic` | false |".into());
+        expected.push("| `training.start_from` | none |".into());
+        for row in &expected {
+            assert!(rows.iter().any(|found| found.starts_with(row)), "docs/recipe.md lacks {row}");
+        }
+        assert_eq!(rows.len(), expected.len(), "docs/recipe.md has keys that recipes have not");
+    }
+}
