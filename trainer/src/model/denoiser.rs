@@ -8,6 +8,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::layers::{Attention, Conv, GroupNorm, Residual, ResidualBlock, axes, upsample};
 use super::{NetworkConfig, Preset};
 
+/// Positions that a compact denoiser's attention looks at, at most: those of 32 x 32, as the coarsest level of two has for
+/// images of 512 x 512 at a downsampling of 8.
+const MOST_KEYS: usize = 1024;
 /// Width of the sinusoid and of the timestep embedding.
 const TIME_WIDTH: usize = 64;
 
@@ -61,7 +64,11 @@ impl Builder<'_> {
     }
 
     fn attention(&self, channels: usize) -> Attention {
-        Attention::new(channels, 1, self.groups(channels), Residual::Normalised, self.device)
+        let attention = Attention::new(channels, 1, self.groups(channels), Residual::Normalised, self.device);
+        match self.config.preset {
+            Preset::Reference => attention,
+            Preset::Compact => attention.with_keys(MOST_KEYS),
+        }
     }
 
     /// `inputs` are the channels that enter each block.

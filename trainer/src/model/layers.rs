@@ -366,6 +366,8 @@ pub struct Attention {
     heads: usize,
     #[module(skip)]
     residual: Residual,
+    #[module(skip)]
+    most_keys: usize,
 }
 
 /// Scores of one sample that are held at a time: 32 MiB.
@@ -407,22 +409,36 @@ impl Attention {
             output: linear(),
             heads,
             residual,
+            most_keys: usize::MAX,
         }
+    }
+
+    /// The same with at most `most_keys` keys and values, of positions that are pooled until they are so few: its time
+    /// then grows with the number of positions, not with its square (Wang et al. 2021, Pyramid Vision Transformer).
+    pub fn with_keys(mut self, most_keys: usize) -> Self {
+        self.most_keys = most_keys;
+        self
     }
 
     /// `[N, C, ...]` to the same shape.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dims = x.dims();
         let (n, channels) = (dims[0], dims[1]);
-        let len = dims[2..].iter().product::<usize>();
-        let width = channels / self.heads;
+        let positions = |x: &Tensor<D>| x.dims()[2..].iter().product::<usize>();
+        let (len, width) = (positions(&x), channels / self.heads);
         let normalised = self.norm.forward(x.clone());
-        let tokens = normalised.clone().reshape([n, channels, len]).swap_dims(1, 2);
-        let split = |layer: &Linear| layer.forward(tokens.clone()).reshape([n, len, self.heads, width]).swap_dims(1, 2);
+        let mut pooled = normalised.clone();
+        while positions(&pooled) > self.most_keys && pooled.dims()[2..].iter().all(|side| *side > 1) {
+            pooled = max_pool(pooled);
+        }
+        let split = |layer: &Linear, x: &Tensor<D>| {
+            let tokens = x.clone().reshape([n, channels, positions(x)]).swap_dims(1, 2);
+            layer.forward(tokens).reshape([n, positions(x), self.heads, width]).swap_dims(1, 2)
+        };
         let scale = 1.0 / (width as f64).sqrt();
-        let query = split(&self.query).mul_scalar(scale);
-        let rows = (MAX_SCORES / (self.heads * len)).max(1);
-        let mixed = attend(query, split(&self.key), split(&self.value), rows);
+        let query = split(&self.query, &normalised).mul_scalar(scale);
+        let rows = (MAX_SCORES / (self.heads * positions(&pooled))).max(1);
+        let mixed = attend(query, split(&self.key, &pooled), split(&self.value, &pooled), rows);
         let mixed = self.output.forward(mixed.swap_dims(1, 2).reshape([n, len, channels]));
         let mixed = mixed.swap_dims(1, 2).reshape(dims);
         match self.residual {
@@ -438,6 +454,27 @@ mod tests {
 
     use super::*;
     use crate::engine::{to_array, to_device};
+
+    /// Where neighbours are equal, a key that stands for all of them tells the same.
+    #[test]
+    fn attention_to_pooled_keys_is_attention_where_neighbours_are_equal() {
+        fn check<const D: usize>(size: &[usize]) {
+            let device = Device::default();
+            device.seed(3);
+            let full = Attention::new(8, 2, 2, Residual::Normalised, &device);
+            let key = NoiseKey { seed: 4, sample: 0, frame: 0, window: 0, step: 0 };
+            let x = upsample(to_device::<D>(&normal_latent(key, &[&[1, 8], size].concat()), &device).unwrap());
+            let run = |attention: &Attention| to_array(attention.forward(x.clone())).unwrap();
+            let positions = x.dims()[2..].iter().product::<usize>();
+            let (all, pooled) = (run(&full), run(&full.clone().with_keys(positions - 1)));
+            assert_eq!(all.shape(), x.dims());
+            assert!((&all - &pooled).iter().all(|d| d.abs() < 1e-5));
+            let fewer = run(&full.clone().with_keys(size.iter().product::<usize>() - 1));
+            assert!((all - fewer).iter().any(|d| d.abs() > 1e-3));
+        }
+        check::<4>(&[4, 6]);
+        check::<5>(&[2, 4, 6]);
+    }
 
     /// Blocks that do not divide the tokens evenly included, forward and backward.
     #[test]
