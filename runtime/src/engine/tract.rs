@@ -1,5 +1,7 @@
 //! tract: pure Rust, on any CPU.
 
+mod normalise;
+
 use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -79,6 +81,8 @@ impl TractNetwork {
             let options = RunOptions { executor: Some(self.executor.clone()), ..RunOptions::default() };
             let knobs = KnobScope::new(KNOBS)?;
             apart(self.worker.as_ref(), move || {
+                let mut model = model.into_typed()?.into_decluttered()?;
+                normalise::fuse(&mut model)?;
                 knobs.enter(|| model.into_optimized())?.into_runnable_with_options(&options)
             })
         })?;
