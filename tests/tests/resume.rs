@@ -140,9 +140,22 @@ fn a_run_starts_from_the_weights_of_another() {
     }
     assert!(average.iter().any(|weight| weight.abs() > 1e-3));
 
+    // The same from its bundle.
+    let bundle = training.folder.path().join("bundle");
+    train(&[&"export", &training.run("first"), &"--output", &bundle]).ok();
+    let start_bundle = format!("training.start_from={}", bundle.display());
+    finish(further("third", &[&start_bundle, "training.learning_rate=1e-12", "training.weight_decay=0"]));
+    for Weights(weights) in load(&training.run("third"), Which::Best).unwrap().1 {
+        assert!(weights.iter().zip(&average).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+
     let missing = format!("training.start_from={}", training.run("none").display());
-    let refused =
-        [(&missing, "network.channels=1", "no checkpoint"), (&start, "network.latent_channels=3", "average.bpk")];
+    let refused = [
+        (&missing, "network.channels=1", "neither a bundle nor a run"),
+        (&start, "network.latent_channels=3", "average.bpk"),
+        (&start_bundle, "network.latent_channels=3", "denoiser.onnx"),
+        (&start_bundle, "network.separable=true", ".onnx"),
+    ];
     for (start, network, expected) in refused {
         let output = further("refused", &[start, network]).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);

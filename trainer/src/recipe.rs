@@ -192,8 +192,8 @@ pub enum Optimiser {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Training {
-    /// Run folder of another run, whose best checkpoint's weights are where this one starts, in place of random ones: for
-    /// few images of a new kind. Its networks have to be the same, number of classes included.
+    /// A bundle, or the folder of another run, whose best checkpoint counts: its weights are where this run starts, in
+    /// place of random ones, for few images of a new kind. Its networks have to be the same, number of classes included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_from: Option<PathBuf>,
     /// Passes over the training cases.

@@ -2,6 +2,7 @@
 
 mod bundle;
 mod onnx;
+mod weights;
 
 use burn::backend::Capture;
 use burn::module::Module;
@@ -14,6 +15,7 @@ use onnx::{CAPTURE_BATCH, to_onnx};
 
 pub use bundle::{export_run, manifest, model_card, write, write_with_card};
 pub use onnx::OPSET;
+pub use weights::load_bundle;
 
 /// Names and shapes of the inputs and outputs of all four networks, the batch axis written 0.
 pub fn network_specs(config: &NetworkConfig) -> std::collections::BTreeMap<String, NetworkSpec> {

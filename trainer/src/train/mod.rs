@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use burn::module::Module;
 use burn::optim::{AdamConfig, AdamWConfig, GradientsAccumulator, GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
-use ldseg::bundle::Manifest;
+use ldseg::bundle::{MANIFEST_FILE, Manifest};
 use ldseg::diffusion::Schedule;
 use ldseg::files::write_bytes;
 use ldseg::{Error, ErrorKind, Result};
@@ -26,7 +26,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::data::{Dataset, PatchSpec, Split, discover, split};
 use crate::export;
-use crate::model::{Networks, Preset};
+use crate::model::{NetworkConfig, Networks, Preset};
 use crate::recipe::{Optimiser, Recipe};
 use checkpoint::{Checkpoints, State, Which, load_networks};
 use loader::{Batch, LoaderSpec};
@@ -110,6 +110,19 @@ fn write_split(split: &Split, run: &Path) -> Result<()> {
     write_bytes(&run.join(SPLIT_FILE), text.as_bytes())
 }
 
+/// The networks with the weights of a bundle or of a run's best checkpoint.
+fn start_from<const D: usize>(networks: Networks<D>, config: &NetworkConfig, from: &Path) -> Result<Networks<D>> {
+    if from.join(MANIFEST_FILE).exists() {
+        return export::load_bundle(networks, config, from);
+    }
+    let missing = || {
+        let message = "training.start_from: neither a bundle nor a run with a checkpoint";
+        Error::new(ErrorKind::Setting, message).in_file(from)
+    };
+    let (dir, _) = Checkpoints::of(from).find(Which::Best)?.ok_or_else(missing)?;
+    load_networks(networks, &dir.join("average.bpk"))
+}
+
 struct Trainer<'a, const D: usize> {
     recipe: &'a Recipe,
     manifest: Manifest,
@@ -168,13 +181,9 @@ impl<'a, const D: usize> Trainer<'a, D> {
             eprintln!("going on after step {}", saved.step);
             state = saved;
         } else if let Some(from) = &recipe.training.start_from {
-            let missing =
-                || Error::new(ErrorKind::Setting, "training.start_from: no checkpoint of a run in it").in_file(from);
-            let (dir, saved) = Checkpoints::of(from).find(Which::Best)?.ok_or_else(missing)?;
-            let path = dir.join("average.bpk");
-            networks = load_networks(networks.valid(), &path)?.train();
-            average = load_networks(average, &path)?;
-            eprintln!("starting from the weights of {} after step {}", from.display(), saved.step);
+            let start = |networks| start_from(networks, &config, from);
+            (networks, average) = (start(networks.valid())?.train(), start(average)?);
+            eprintln!("starting from the weights of {}", from.display());
         }
         let loader = LoaderSpec {
             dataset: train,
