@@ -109,7 +109,7 @@ pub fn write_with_card<const D: usize>(
 
 /// One sample's way through the networks as burn computes it. The image is smoothed noise and the labels are bands:
 /// nobody's data leaves with a bundle.
-fn golden<const D: usize>(networks: &Networks<D>, manifest: &Manifest) -> Result<Golden> {
+pub(super) fn golden<const D: usize>(networks: &Networks<D>, manifest: &Manifest) -> Result<Golden> {
     let device = Device::default();
     let run = |name, inputs: &[&Tensor]| -> Result<Tensor> {
         BurnNetwork::new(networks, name, &device)

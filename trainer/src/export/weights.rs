@@ -5,23 +5,27 @@ use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use ldseg::bundle::Bundle;
+use ldseg::bundle::{Bundle, DENOISER, IMAGE_ENCODER, LABEL_DECODER, LABEL_ENCODER};
 use ldseg::{Error, ErrorKind, Result};
 use onnx_ir::{Message, ModelProto, TensorProto};
 
+use super::bundle::golden;
 use super::onnx_files;
 use crate::model::{NetworkConfig, Networks};
 
 /// Parameters are told apart in an exported graph by a number that each is filled with; no other constant has one as high.
 const FIRST_NUMBER: usize = 1 << 20;
 
+/// How far what the loaded networks compute may be from the bundle's golden tensors, in their standard deviations.
+const TOLERANCE: f32 = 1e-3;
+
 /// Replaces all weights of `networks`, which `config` describes, by those of the bundle in `dir`.
 ///
-/// ONNX files don't name their weights. But networks of one configuration are always exported as the same graph: so
-/// numbered weights, exported, tell where each one is.
+/// ONNX files don't name their weights. But networks of one configuration always use theirs in the same order: so
+/// numbered weights, exported, tell where each one is. What then comes out is held to the bundle's golden tensors.
 ///
 /// # Errors
-/// Those of [`Bundle::load`]; [`ErrorKind::Format`], naming the file, if it is not the graph of such networks.
+/// Those of [`Bundle::load`]; [`ErrorKind::Format`], naming the file, if it is not of such networks.
 pub fn load_bundle<const D: usize>(networks: Networks<D>, config: &NetworkConfig, dir: &Path) -> Result<Networks<D>> {
     let bundle = Bundle::load(dir)?;
     let mut numbers = Numbers::default();
@@ -29,28 +33,23 @@ pub fn load_bundle<const D: usize>(networks: Networks<D>, config: &NetworkConfig
     let mut weights = BTreeMap::new();
     for (name, template) in onnx_files(config, &numbered)? {
         let file = dir.join(format!("{name}.onnx"));
-        let other = || {
-            let message = "not one of this recipe's networks, or written by another version of ldseg";
-            Error::new(ErrorKind::Format, message).in_file(&file)
-        };
+        let other = || Error::new(ErrorKind::Format, "not one of this recipe's networks").in_file(&file);
         let parse = |bytes: &[u8]| {
             let model = ModelProto::parse_from_bytes(bytes);
             model.map_err(|e| Error::with_source(ErrorKind::Format, "not an ONNX model", e).in_file(&file))
         };
         let (ours, theirs) = (parse(&template)?, parse(bundle.network(&name)?.0)?);
-        let operations =
-            |model: &ModelProto| model.graph.node.iter().map(|node| node.op_type.clone()).collect::<Vec<_>>();
-        let (places, values) = (&ours.graph.initializer, &theirs.graph.initializer);
-        if operations(&ours) != operations(&theirs) || places.len() != values.len() {
+        let (places, values) = (constants(&ours), constants(&theirs));
+        if places.len() != values.len() {
             return Err(other());
         }
-        for (place, value) in places.iter().zip(values) {
+        for (place, value) in places.into_iter().zip(values) {
             if place.dims != value.dims || place.data_type != value.data_type {
                 return Err(other());
             }
-            if let Some(number) = number(place) {
-                weights
-                    .insert(number, floats(value).filter(|found| found.len() == numbers.0[number]).ok_or_else(other)?);
+            if let Some(number) = number(place).filter(|number| *number < numbers.0.len()) {
+                let found = floats(value).filter(|found| found.len() == numbers.0[number]).ok_or_else(other)?;
+                weights.insert(number, found);
             }
         }
     }
@@ -58,7 +57,35 @@ pub fn load_bundle<const D: usize>(networks: Networks<D>, config: &NetworkConfig
         let message = format!("holds {} of {} weights", weights.len(), numbers.0.len());
         return Err(Error::new(ErrorKind::Format, message).in_file(dir));
     }
-    Ok(networks.map(&mut Assign { weights: weights.into_values() }))
+    let weights: Vec<Vec<f32>> = weights.into_values().collect();
+    check(&numbered.map(&mut Assign { weights: weights.iter() }), &bundle)?;
+    Ok(networks.map(&mut Assign { weights: weights.iter() }))
+}
+
+/// Holds each network to the bundle's golden tensors.
+fn check<const D: usize>(networks: &Networks<D>, bundle: &Bundle) -> Result<()> {
+    let (expected, found) = (bundle.golden()?, golden(networks, bundle.manifest())?);
+    let pairs = [
+        (IMAGE_ENCODER, &expected.z_i, &found.z_i),
+        (LABEL_ENCODER, &expected.z_l0, &found.z_l0),
+        (DENOISER, &expected.prediction, &found.prediction),
+        (LABEL_DECODER, &expected.decoded, &found.decoded),
+    ];
+    for (name, expected, found) in pairs {
+        let most = TOLERANCE * expected.std(0.0);
+        let close = expected.shape() == found.shape() && expected.iter().zip(found).all(|(a, b)| (a - b).abs() <= most);
+        if !close {
+            let message = "computes something else with this recipe's networks than with the bundle's: the recipe's differ, or \
+                           another version of ldseg wrote it";
+            return Err(Error::new(ErrorKind::Format, message).in_file(&bundle.dir().join(format!("{name}.onnx"))));
+        }
+    }
+    Ok(())
+}
+
+/// The graph's constants that came from the networks.
+fn constants(model: &ModelProto) -> Vec<&TensorProto> {
+    model.graph.initializer.iter().filter(|tensor| tensor.name.starts_with('c')).collect()
 }
 
 fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
@@ -90,10 +117,12 @@ struct Assign<I> {
     weights: I,
 }
 
-impl<I: Iterator<Item = Vec<f32>>> ModuleMapper for Assign<I> {
+impl<'a, I: Iterator<Item = &'a Vec<f32>>> ModuleMapper for Assign<I> {
     fn map_float<const R: usize>(&mut self, param: Param<Tensor<R>>) -> Param<Tensor<R>> {
         match self.weights.next() {
-            Some(values) => param.map(|old| Tensor::from_data(TensorData::new(values, old.dims()), &old.device())),
+            Some(values) => {
+                param.map(|old| Tensor::from_data(TensorData::new(values.clone(), old.dims()), &old.device()))
+            }
             None => param,
         }
     }

@@ -431,14 +431,20 @@ impl Attention {
         while positions(&pooled) > self.most_keys && pooled.dims()[2..].iter().all(|side| *side > 1) {
             pooled = max_pool(pooled);
         }
-        let split = |layer: &Linear, x: &Tensor<D>| {
-            let tokens = x.clone().reshape([n, channels, positions(x)]).swap_dims(1, 2);
-            layer.forward(tokens).reshape([n, positions(x), self.heads, width]).swap_dims(1, 2)
+        let tokens = |x: Tensor<D>| {
+            let len = positions(&x);
+            x.reshape([n, channels, len]).swap_dims(1, 2)
+        };
+        let own = tokens(normalised.clone());
+        let others = if positions(&pooled) == len { own.clone() } else { tokens(pooled) };
+        let split = |layer: &Linear, tokens: &Tensor<3>| {
+            let len = tokens.dims()[1];
+            layer.forward(tokens.clone()).reshape([n, len, self.heads, width]).swap_dims(1, 2)
         };
         let scale = 1.0 / (width as f64).sqrt();
-        let query = split(&self.query, &normalised).mul_scalar(scale);
-        let rows = (MAX_SCORES / (self.heads * positions(&pooled))).max(1);
-        let mixed = attend(query, split(&self.key, &pooled), split(&self.value, &pooled), rows);
+        let query = split(&self.query, &own).mul_scalar(scale);
+        let rows = (MAX_SCORES / (self.heads * others.dims()[1])).max(1);
+        let mixed = attend(query, split(&self.key, &others), split(&self.value, &others), rows);
         let mixed = self.output.forward(mixed.swap_dims(1, 2).reshape([n, len, channels]));
         let mixed = mixed.swap_dims(1, 2).reshape(dims);
         match self.residual {
