@@ -140,10 +140,10 @@ impl Found {
             && squares.inputs[0] == centred
             && sum.inputs[0] == input
             && (part * len as f32 - 1.0).abs() < 1e-3;
-        if !whole || len == 0 || epsilon < 0.0 {
+        let blocks: usize = shape[..kept].iter().product();
+        if !whole || blocks * len == 0 || epsilon < 0.0 {
             return None;
         }
-        let blocks = shape[..kept].iter().product();
         let found = Self {
             op: Normalise { blocks, epsilon, affine: None },
             input,
