@@ -24,6 +24,25 @@ VARIANTS = {
     "one and a half times the widths": ["widths=[48, 96]"],
     "separable convolutions": ["separable=true"],
     "separable at twice the widths": ["separable=true", "widths=[64, 128]"],
+    "separable, no attention": ["separable=true", "widths=[64, 128]", "denoiser_attention=[false, false]"],
+    "separable, denoiser of three levels": [
+        "separable=true",
+        "widths=[64, 128]",
+        "denoiser_widths=[16, 32, 64]",
+        "denoiser_attention=[false, false, false]",
+    ],
+    "separable, wide denoiser of three levels": [
+        "separable=true",
+        "widths=[64, 128]",
+        "denoiser_widths=[32, 64, 96]",
+        "denoiser_attention=[false, false, false]",
+    ],
+    "separable, wide denoiser of three levels with attention": [
+        "separable=true",
+        "widths=[64, 128]",
+        "denoiser_widths=[32, 64, 96]",
+        "denoiser_attention=[false, false, true]",
+    ],
     "first convolution of stride 2": ["stem=2", "widths=[16, 32, 64]", "label_widths=[8, 16, 32]"],
     "latent at 1/16 with 16 channels": [
         "downsampling=16",
