@@ -28,6 +28,7 @@ pub mod report;
 #[cfg(feature = "evaluate")]
 pub mod robustness;
 pub mod segmenter;
+pub mod sum;
 pub mod uncertainty;
 pub mod verify;
 pub mod windows;

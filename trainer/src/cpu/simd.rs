@@ -1,5 +1,7 @@
 //! Vector code for the processor at hand.
 
+pub use ldseg::sum::sum;
+
 /// Runs `op` compiled for the widest vector registers there are. What it calls has to be inlined to profit.
 pub fn vectorised<R>(op: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(op)
@@ -22,23 +24,4 @@ pub fn exp(x: f32) -> f32 {
     // |k| is at most 126, so that 2^k is a normal number.
     let scale = f32::from_bits((((k as i32) + 127) << 23) as u32);
     (p * r * r + r + 1.0) * scale
-}
-
-/// Sum of `f(x_i, y_i)`: sixteen running sums within a block, so that they run in vector registers, f64 across blocks.
-#[inline(always)]
-pub fn sum(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f64 {
-    const LANES: usize = 16;
-    let mut total = 0.0;
-    for (x, y) in x.chunks(1024).zip(y.chunks(1024)) {
-        let mut lanes = [0.0f32; LANES];
-        let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
-        let tail: f32 = xs.remainder().iter().zip(ys.remainder()).map(|(x, y)| f(*x, *y)).sum();
-        for (x, y) in xs.zip(ys) {
-            for lane in 0..LANES {
-                lanes[lane] += f(x[lane], y[lane]);
-            }
-        }
-        total += f64::from(lanes.iter().sum::<f32>() + tail);
-    }
-    total
 }

@@ -181,8 +181,8 @@ impl<'a, const D: usize> Trainer<'a, D> {
             eprintln!("going on after step {}", saved.step);
             state = saved;
         } else if let Some(from) = &recipe.training.start_from {
-            let start = |networks| start_from(networks, &config, from);
-            (networks, average) = (start(networks.valid())?.train(), start(average)?);
+            networks = start_from(networks.valid(), &config, from)?.train();
+            average = networks.valid();
             eprintln!("starting from the weights of {}", from.display());
         }
         let loader = LoaderSpec {

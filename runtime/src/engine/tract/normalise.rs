@@ -10,6 +10,8 @@ use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::math::{Add, Mul, Rsqrt, Sub};
 use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
 
+use crate::sum::sum;
+
 /// (x - mean) / sqrt(variance + epsilon) over each of `blocks` equal runs of a tensor, then, where asked, times gamma plus
 /// beta.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,8 +66,8 @@ impl TypedOp for Normalise {
 impl Normalise {
     fn run(&self, block: usize, values: &mut [f32]) {
         let len = values.len() as f64;
-        let mean = (sum(values, |x| x) / len) as f32;
-        let variance = sum(values, |x| (x - mean) * (x - mean)) / len;
+        let mean = (sum(values, values, |x, _| x) / len) as f32;
+        let variance = sum(values, values, |x, _| (x - mean) * (x - mean)) / len;
         let root = (1.0 / (variance + f64::from(self.epsilon)).sqrt()) as f32;
         let Some(Affine { groups, gamma, beta }) = &self.affine else {
             values.iter_mut().for_each(|x| *x = (*x - mean) * root);
@@ -79,19 +81,6 @@ impl Normalise {
             values.iter_mut().for_each(|x| *x = (*x - mean) * scale + shift);
         }
     }
-}
-
-/// Sum of `f(x)`: sixteen running sums within a stretch, so that they run in vector registers, f64 across stretches.
-fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f64 {
-    const LANES: usize = 16;
-    let stretch = |values: &[f32]| {
-        let mut lanes = [0.0; LANES];
-        let rows = values.chunks_exact(LANES);
-        let rest: f32 = rows.remainder().iter().map(|x| f(*x)).sum();
-        rows.for_each(|row| lanes.iter_mut().zip(row).for_each(|(lane, x)| *lane += f(*x)));
-        f64::from(lanes.iter().sum::<f32>() + rest)
-    };
-    values.chunks(1024).map(stretch).sum()
 }
 
 /// Puts [`Normalise`] in the place of every normalisation of a decluttered model; how many there were.
