@@ -239,7 +239,7 @@ impl Segmenter {
         let z = self.refine(input, noise, last, &keys, &options, observe, &mut timings)?;
         let mut groups = Vec::new();
         self.decode_in_groups(&z, &mut timings, &mut |probabilities| groups.push(probabilities))?;
-        join(&groups)
+        join(groups)
     }
 
     /// The image encoder: `[N, C, ...]` -> `z_i`.
@@ -305,7 +305,7 @@ impl Segmenter {
             groups.push(sample(&request, z_t.to_owned(), &mut denoise, observe)?);
         }
         timings.denoiser += start.elapsed();
-        join(&groups)
+        join(groups)
     }
 
     /// Hands the probabilities `[n, K, ...]` of a few samples at a time to `take`, in order.
@@ -331,8 +331,11 @@ fn predict(denoiser: &mut dyn Network, z_t: &Tensor, z_i: &Tensor, t: usize) -> 
     only(denoiser.run(&[z_t, z_i, &Tensor::from_elem(vec![samples], t as f32)])?)
 }
 
-/// Joins arrays along the batch axis.
-fn join(groups: &[Tensor]) -> Result<Tensor> {
+/// Joins arrays along the batch axis; one alone is handed on as it is.
+fn join(mut groups: Vec<Tensor>) -> Result<Tensor> {
+    if groups.len() == 1 {
+        return Ok(groups.swap_remove(0));
+    }
     let views: Vec<_> = groups.iter().map(|group| group.view()).collect();
     if views.is_empty() {
         return Err(no_samples());

@@ -89,7 +89,7 @@ fn samples_are_averaged_and_do_not_depend_on_the_batch() {
             noise_keys(&options).map(|key| normal_latent(key, &[1, 2, 3]).insert_axis(Axis(0))).collect();
         let mut steps = Vec::new();
         let all = segmenter
-            .run_latent(&input, join(&noise).unwrap(), &options, &mut |step, z| steps.push((step, z.shape()[0])))
+            .run_latent(&input, join(noise.clone()).unwrap(), &options, &mut |step, z| steps.push((step, z.shape()[0])))
             .unwrap();
         let expected = [16, 2].iter().flat_map(|&group| (1..=4).map(move |step| (step, group)));
         assert_eq!(steps, expected.collect::<Vec<_>>());
@@ -123,7 +123,7 @@ fn a_warm_start_refines_the_given_latents_noised_anew() {
     let found = segmenter.segment_from(&image(), &next, Some(warm)).unwrap();
 
     let noise: Vec<_> = noise_keys(&next).map(|key| normal_latent(key, &[1, 2, 3]).insert_axis(Axis(0))).collect();
-    let z_t = add_noise(&cold.latents, &join(&noise).unwrap(), segmenter.schedule.alpha_bar(400));
+    let z_t = add_noise(&cold.latents, &join(noise).unwrap(), segmenter.schedule.alpha_bar(400));
     let z_i = encode(&[&segmenter.input(&image()).unwrap().insert_axis(Axis(0))]);
     let expected = z_t * 0.1 + &(z_i * 6.0 - 3.0);
     assert!((expected - &found.latents).iter().all(|d| d.abs() < 1e-6));

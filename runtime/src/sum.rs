@@ -2,7 +2,7 @@
 
 /// Sum of `f(x_i, y_i)`: sixteen running sums within a block, so that they run in vector registers, f64 across blocks.
 #[inline(always)]
-pub fn sum(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f64 {
+pub fn sum<Y: Copy>(x: &[f32], y: &[Y], f: impl Fn(f32, Y) -> f32) -> f64 {
     const LANES: usize = 16;
     let mut total = 0.0;
     for (x, y) in x.chunks(1024).zip(y.chunks(1024)) {

@@ -3,14 +3,18 @@
 use ndarray::{Axis, Zip};
 
 use crate::image::Labels;
+use crate::sum::sum;
 use crate::{Error, ErrorKind, Result, Tensor};
 
 /// Entropy along the first axis over its maximum: -sum_k p_k ln p_k / ln K, in [0, 1].
 pub fn entropy(probabilities: &Tensor) -> Tensor {
     let scale = -1.0 / (probabilities.shape()[0] as f32).ln();
-    probabilities
-        .map_axis(Axis(0), |p| p.iter().map(|&p| if p > 0.0 { p * p.ln() } else { 0.0 }).sum::<f32>())
-        .mapv(|sum| (sum * scale).clamp(0.0, 1.0))
+    let mut total = Tensor::zeros(&probabilities.shape()[1..]);
+    for p in probabilities.axis_iter(Axis(0)) {
+        Zip::from(&mut total).and(&p).for_each(|total, &p| *total += if p > 0.0 { p * p.ln() } else { 0.0 });
+    }
+    total.mapv_inplace(|total| (total * scale).clamp(0.0, 1.0));
+    total
 }
 
 /// For each class, the Dice that the probabilities `[K, ...]` themselves let expect of the label map `[...]`:
@@ -26,16 +30,13 @@ pub fn expected_dice(probabilities: &Tensor, labels: &Labels) -> Result<Vec<Opti
         let message = format!("probabilities {:?} for labels {:?}", probabilities.shape(), labels.shape());
         return Err(Error::new(ErrorKind::ShapeMismatch, message));
     }
-    let classes = probabilities.axis_iter(Axis(0)).enumerate();
+    let (probabilities, labels) = (probabilities.as_standard_layout(), labels.as_standard_layout());
+    let (p, labels) = probabilities.as_slice().zip(labels.as_slice()).expect("both are in the standard layout");
+    let classes = p.chunks_exact(labels.len().max(1)).enumerate();
     let dice = classes.map(|(class, p)| {
-        let (mut both, mut expected, mut labelled) = (0.0, 0.0, 0usize);
-        Zip::from(labels).and(&p).for_each(|&label, &p| {
-            expected += f64::from(p);
-            if usize::from(label) == class {
-                both += f64::from(p);
-                labelled += 1;
-            }
-        });
+        let labelled = labels.iter().filter(|label| usize::from(**label) == class).count();
+        let both = sum(p, labels, |p, label| if usize::from(label) == class { p } else { 0.0 });
+        let expected = sum(p, p, |p, _| p);
         (labelled > 0).then(|| 2.0 * both / (expected + labelled as f64))
     });
     Ok(dice.collect())

@@ -18,9 +18,12 @@ pub fn padded_start(length: usize, size: usize) -> isize {
 /// A piece of `array`, `[C, ...]`, that begins at `start` along each spatial axis and measures `size`. Where it reaches
 /// over the array's border it has its channel's `fill`, one value for each channel.
 pub fn cut<A: Copy>(array: ArrayViewD<'_, A>, start: &[isize], size: &[usize], fill: &[A]) -> ArrayD<A> {
+    let common = Overlap::new(start, size, &array.shape()[1..]);
+    if common.length == size {
+        return array.slice_each_axis(common.grid()).to_owned();
+    }
     let shape = [&[array.shape()[0]], size].concat();
     let mut piece = ArrayD::from_shape_fn(IxDyn(&shape), |index| fill[index[0]]);
-    let common = Overlap::new(start, size, &array.shape()[1..]);
     if !common.is_empty() {
         piece.slice_each_axis_mut(common.window()).assign(&array.slice_each_axis(common.grid()));
     }

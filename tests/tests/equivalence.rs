@@ -60,6 +60,7 @@ const CASES: [Case; 5] = [
         recipe: "knee",
         settings: &[
             "network.input_size=[16, 32, 16]",
+            "network.context_widths=[16]",
             "diffusion.prediction=epsilon",
             "diffusion.latent_standardisation=clean",
         ],

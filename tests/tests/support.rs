@@ -11,24 +11,29 @@ use ldseg::engine::EngineKind;
 use ldseg::image::{Content, Image, read_study};
 
 /// Changes to a recipe that leave a network of milliseconds. Needs an input size of multiples of 16.
-pub const TINY: [&str; 7] = [
+pub const TINY: [&str; 10] = [
     "network.downsampling=8",
     "network.stem=2",
     "network.widths=[8, 8, 16]",
     "network.label_widths=[8, 8, 8]",
+    "network.context_widths=[8]",
     "network.denoiser_widths=[8, 16]",
+    "network.denoiser_blocks=1",
+    "network.denoiser_attention=[false, true]",
     "network.embedding_channels=8",
     "training.warmup_steps=2",
 ];
 
 /// The same with the published layers, for multiples of 32.
-pub const TINY_REFERENCE: [&str; 9] = [
+pub const TINY_REFERENCE: [&str; 11] = [
     "network.preset=reference",
     "network.downsampling=16",
     "network.latent_channels=1",
     "network.widths=[8, 8, 8, 8]",
     "network.label_widths=[8, 8, 8, 8, 8]",
+    "network.context_widths=[]",
     "network.denoiser_widths=[8, 8]",
+    "network.denoiser_blocks=1",
     "network.denoiser_attention=[false, true]",
     "diffusion.latent_standardisation=each_step",
     "training.warmup_steps=2",

@@ -96,6 +96,9 @@ pub struct NetworkRecipe {
     /// See [`NetworkConfig::widths`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub widths: Option<Vec<usize>>,
+    /// See [`NetworkConfig::context_widths`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_widths: Option<Vec<usize>>,
     /// See [`NetworkConfig::label_widths`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_widths: Option<Vec<usize>>,
@@ -309,6 +312,7 @@ impl Recipe {
             latent_channels: r.latent_channels.unwrap_or(preset.latent_channels),
             embedding_channels: r.embedding_channels.unwrap_or(preset.embedding_channels),
             widths: r.widths.clone().unwrap_or(preset.widths),
+            context_widths: r.context_widths.clone().unwrap_or(preset.context_widths),
             label_widths: r.label_widths.clone().unwrap_or(preset.label_widths),
             denoiser_widths: r.denoiser_widths.clone().unwrap_or(preset.denoiser_widths),
             denoiser_blocks: r.denoiser_blocks.unwrap_or(preset.denoiser_blocks),

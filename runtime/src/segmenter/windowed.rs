@@ -98,7 +98,7 @@ impl Segmenter {
             |from: usize| blended.slice_axis(Axis(0), Slice::from(from * classes..(from + 1) * classes)).to_owned();
         let samples = (1..blended.shape()[0] / classes).map(part).collect();
         let mean = if blended.shape()[0] == classes { blended } else { part(0) };
-        Ok(Blended { mean, samples, latents: join(&latents)? })
+        Ok(Blended { mean, samples, latents: join(latents)? })
     }
 
     fn check_warm_start(&self, warm_start: WarmStart<'_>, options: &SegmentOptions, windows: usize) -> Result<()> {
@@ -120,7 +120,7 @@ impl Segmenter {
     fn start(&self, keys: &[NoiseKey], warm_start: Option<WarmStart<'_>>) -> Result<(Tensor, usize)> {
         let shape = &self.manifest.latent_shape;
         let noise: Vec<_> = keys.iter().map(|key| normal_latent(*key, shape).insert_axis(Axis(0))).collect();
-        let noise = join(&noise)?;
+        let noise = join(noise)?;
         let Some(WarmStart { latents, timestep }) = warm_start else {
             return Ok((noise, self.manifest.timesteps - 1));
         };
@@ -137,13 +137,17 @@ impl Segmenter {
             if options.keep_samples {
                 samples.extend(probabilities.axis_iter(Axis(0)).map(|own| own.to_owned()));
             }
-            let group = probabilities.sum_axis(Axis(0));
+            let one = probabilities.shape()[0] == 1;
+            let group = if one { probabilities.index_axis_move(Axis(0), 0) } else { probabilities.sum_axis(Axis(0)) };
             sum = Some(match sum.take() {
                 Some(sum) => sum + group,
                 None => group,
             });
         })?;
-        let mean = sum.ok_or_else(no_samples)? / options.samples as f32;
+        let mut mean = sum.ok_or_else(no_samples)?;
+        if options.samples > 1 {
+            mean /= options.samples as f32;
+        }
         if samples.is_empty() {
             return Ok(mean);
         }

@@ -186,6 +186,7 @@ impl Release {
                 latent_channels: None,
                 embedding_channels: None,
                 widths: None,
+                context_widths: None,
                 label_widths: None,
                 denoiser_widths: None,
                 denoiser_blocks: None,

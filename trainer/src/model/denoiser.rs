@@ -94,7 +94,9 @@ impl<const D: usize> Denoiser<D> {
         let mut down = Vec::new();
         for (index, width) in widths.iter().enumerate() {
             let mut inputs = vec![*width; config.denoiser_blocks];
-            inputs[0] = channels;
+            if let Some(first) = inputs.first_mut() {
+                *first = channels;
+            }
             skips.extend(inputs.iter().map(|_| width));
             channels = *width;
             let resize = (index + 1 < widths.len()).then(|| {

@@ -24,7 +24,7 @@ impl<const D: usize> ImageEncoder<D> {
         match config.preset {
             Preset::Compact => {
                 let channels = [config.channels, config.embedding_channels];
-                Self::Compact(CompactEncoder::new(config, &config.widths, channels, device))
+                Self::Compact(CompactEncoder::new(config, &config.widths, &config.context_widths, channels, device))
             }
             Preset::Reference => Self::Reference(ReferenceImageEncoder::new(config, device)),
         }

@@ -26,6 +26,7 @@ impl<const D: usize> LabelEncoder<D> {
                 body: CompactEncoder::new(
                     config,
                     &config.label_widths,
+                    &[],
                     [config.classes, config.latent_channels],
                     device,
                 ),

@@ -56,11 +56,15 @@ pub struct NetworkConfig {
     /// Widths of the image encoder and label decoder, one per level, from the first convolution's output size (half
     /// the input size for `reference`) down to the latent's.
     pub widths: Vec<usize>,
+    /// Widths of further levels of the compact image encoder, each half the size of the one before, the first half the
+    /// latent's: what is seen there of the whole image is added to the embedding. May be empty.
+    pub context_widths: Vec<usize>,
     /// Widths of the label encoder, whose input is far simpler; `reference` has one level more, at the input size.
     pub label_widths: Vec<usize>,
     /// Widths of the denoiser, one per level, from the latent's size downwards.
     pub denoiser_widths: Vec<usize>,
-    /// Residual blocks on each level of the denoiser.
+    /// Residual blocks on each level of the denoiser, on the way down and up; 0 leaves the two in the middle, for a
+    /// denoiser of one level.
     pub denoiser_blocks: usize,
     /// For each level of the denoiser, whether attention follows its blocks.
     pub denoiser_attention: Vec<bool>,
@@ -89,6 +93,7 @@ impl NetworkConfig {
             latent_channels: if plane { 16 } else { 8 },
             embedding_channels: 48,
             widths: if plane { vec![32, 64, 96] } else { vec![24, 48, 96] },
+            context_widths: Vec::new(),
             label_widths: vec![16, 32, 64],
             denoiser_widths: vec![32, 48],
             denoiser_blocks: 1,
@@ -111,6 +116,7 @@ impl NetworkConfig {
             latent_channels: 1,
             embedding_channels: 1,
             widths: vec![32, 64, 64, 32],
+            context_widths: Vec::new(),
             label_widths: vec![16, 32, 64, 64, 32],
             denoiser_widths: vec![16, 32, 64],
             denoiser_blocks: 2,
@@ -186,12 +192,19 @@ impl NetworkConfig {
         if self.label_widths.len() != label_levels {
             return fail(format!("label_widths has {} levels, expected {label_levels}", self.label_widths.len()));
         }
-        let coarsest = 1 << (self.denoiser_widths.len().max(1) - 1);
+        let coarsest = 1 << self.context_widths.len().max(self.denoiser_widths.len().max(1) - 1);
         if let Some(n) = self.input_size.iter().find(|n| **n == 0 || *n % (self.downsampling * coarsest) != 0) {
             return fail(format!(
-                "input_size holds {n}, expected a multiple of {} (downsampling times the denoiser's coarsest level)",
+                "input_size holds {n}, expected a multiple of {} (downsampling, halved on to the coarsest level of \
+                 context_widths or denoiser_widths)",
                 self.downsampling * coarsest
             ));
+        }
+        if !self.context_widths.is_empty() && self.preset == Preset::Reference {
+            return fail("context_widths go with the compact preset only".into());
+        }
+        if self.denoiser_blocks == 0 && (self.denoiser_widths.len() > 1 || self.preset == Preset::Reference) {
+            return fail("denoiser_blocks is 0, expected 1 or more where denoiser_widths has several levels".into());
         }
         if self.denoiser_widths.is_empty() || self.denoiser_attention.len() != self.denoiser_widths.len() {
             return fail("denoiser_widths and denoiser_attention need one entry per level".into());
@@ -199,10 +212,10 @@ impl NetworkConfig {
         if self.separable && self.preset == Preset::Reference {
             return fail("separable goes with the compact preset only".into());
         }
-        let counts = [self.latent_channels, self.embedding_channels, self.denoiser_blocks, self.group_size];
-        let widths = [&self.widths, &self.label_widths, &self.denoiser_widths];
+        let counts = [self.latent_channels, self.embedding_channels, self.group_size];
+        let widths = [&self.widths, &self.context_widths, &self.label_widths, &self.denoiser_widths];
         if counts.contains(&0) || widths.iter().any(|widths| widths.contains(&0)) {
-            return fail("channels, widths, blocks and group_size must be positive".into());
+            return fail("channels, widths and group_size must be positive".into());
         }
         if !(1..=MAX_CHANNELS).contains(&self.channels) {
             return fail(format!("channels is {}, expected 1 to {MAX_CHANNELS}", self.channels));

@@ -65,39 +65,33 @@ pub fn fit(
     stop: &AtomicBool,
 ) -> Result<Outcome> {
     let split = split(discover(data)?, &recipe.validation, recipe.seed)?;
-    prepare_run(recipe, run, resume)?;
-    write_split(&split, run)?;
-    eprintln!("loading {} training and {} validation cases", split.train.len(), split.validation.len());
-    let spec = recipe.spec();
-    let train = Arc::new(Dataset::load(split.train, &spec)?);
-    let validation = Dataset::load(split.validation, &spec)?;
+    check_run(recipe, run, resume)?;
     match recipe.network.input_size.len() {
-        2 => Trainer::<4>::new(recipe, train, validation, run, device)?.run(stop),
-        _ => Trainer::<5>::new(recipe, train, validation, run, device)?.run(stop),
+        2 => Trainer::<4>::new(recipe, split, run, device)?.run(stop),
+        _ => Trainer::<5>::new(recipe, split, run, device)?.run(stop),
     }
 }
 
-fn prepare_run(recipe: &Recipe, run: &Path, resume: bool) -> Result<()> {
+/// Whether `run` may be written to. A folder without a recipe holds no run: what fails before there is anything to go on
+/// with leaves none behind.
+fn check_run(recipe: &Recipe, run: &Path, resume: bool) -> Result<()> {
     fs::create_dir_all(run)
         .map_err(|e| Error::with_source(ErrorKind::Io, "the run folder cannot be created", e).in_file(run))?;
     let path = run.join(RECIPE_FILE);
-    let yaml = recipe.to_yaml()?;
-    let found = fs::read_to_string(&path).ok();
-    match (found, resume) {
+    match (fs::read_to_string(&path).ok(), resume) {
         (Some(_), false) => {
             let message = "holds a run already; give --resume to go on with it, or another --output";
             Err(Error::new(ErrorKind::Setting, message).in_file(run))
         }
-        (Some(found), true) if found != yaml => {
+        (Some(found), true) if found != recipe.to_yaml()? => {
             let message = "differs from the recipe and settings given; a run goes on with its own recipe only";
             Err(Error::new(ErrorKind::Setting, message).in_file(&path))
         }
-        (Some(_), true) => Ok(()),
-        (None, _) => write_bytes(&path, yaml.as_bytes()),
+        _ => Ok(()),
     }
 }
 
-fn write_split(split: &Split, run: &Path) -> Result<()> {
+fn split_yaml(split: &Split) -> String {
     let mut text = String::new();
     for (side, cases) in [("train", &split.train), ("validation", &split.validation)] {
         text += &format!("{side}:\n");
@@ -107,7 +101,7 @@ fn write_split(split: &Split, run: &Path) -> Result<()> {
             text += &format!("- {}\n", serde_json::to_string(patient).unwrap_or_default());
         }
     }
-    write_bytes(&run.join(SPLIT_FILE), text.as_bytes())
+    text
 }
 
 /// The networks with the weights of a bundle or of a run's best checkpoint.
@@ -154,13 +148,8 @@ fn thread_pools(recipe: &Recipe, device: &Device) -> Result<Vec<ThreadPool>> {
 }
 
 impl<'a, const D: usize> Trainer<'a, D> {
-    fn new(
-        recipe: &'a Recipe,
-        train: Arc<Dataset>,
-        validation: Dataset,
-        run: &Path,
-        device: &'a Device,
-    ) -> Result<Self> {
+    /// Weights first: where they come from another run or a bundle, what is wrong there is told before the data are read.
+    fn new(recipe: &'a Recipe, split: Split, run: &Path, device: &'a Device) -> Result<Self> {
         let config = recipe.network();
         device.seed(recipe.seed);
         let mut networks = Networks::<D>::new(&config, device);
@@ -185,6 +174,13 @@ impl<'a, const D: usize> Trainer<'a, D> {
             average = networks.valid();
             eprintln!("starting from the weights of {}", from.display());
         }
+        let patients = split_yaml(&split);
+        eprintln!("loading {} training and {} validation cases", split.train.len(), split.validation.len());
+        let spec = recipe.spec();
+        let train = Arc::new(Dataset::load(split.train, &spec)?);
+        let validation = Dataset::load(split.validation, &spec)?;
+        write_bytes(&run.join(SPLIT_FILE), patients.as_bytes())?;
+        write_bytes(&run.join(RECIPE_FILE), recipe.to_yaml()?.as_bytes())?;
         let loader = LoaderSpec {
             dataset: train,
             augmentation: recipe.augmentation.clone(),
