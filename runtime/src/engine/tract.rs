@@ -1,5 +1,6 @@
 //! tract: pure Rust, on any CPU.
 
+mod convolve;
 mod normalise;
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
 };
 
 use tract_linalg::multithread::Executor;
-use tract_onnx::{prelude::*, tract_core::knobs::KnobScope};
+use tract_onnx::prelude::*;
 
 use super::{Network, positions, with_batch};
 use crate::bundle::NetworkSpec;
@@ -18,10 +19,6 @@ use crate::{Error, ErrorKind};
 
 /// Batch sizes whose plans are kept. Segmenting uses three at most: one, a full group of samples, and the rest.
 const MAX_PLANS: usize = 4;
-
-/// How tract plans convolutions. Where rows are long and channels few, as in the outer levels at 512 x 512 and more, it would
-/// compute them directly, which takes twice the time of its matrix product, with AVX2 and with AVX-512.
-const KNOBS: [(&str, &str); 1] = [("TRACT_DISABLE_DIRECT_SPATIAL", "true")];
 
 /// A network with one optimised plan per batch size, built when first asked for: tract optimises best where every
 /// shape is known.
@@ -79,11 +76,11 @@ impl TractNetwork {
                 model.set_input_fact(input, f32::fact(with_batch(spec, batch)).into())?;
             }
             let options = RunOptions { executor: Some(self.executor.clone()), ..RunOptions::default() };
-            let knobs = KnobScope::new(KNOBS)?;
             apart(self.worker.as_ref(), move || {
                 let mut model = model.into_typed()?.into_decluttered()?;
                 normalise::fuse(&mut model)?;
-                knobs.enter(|| model.into_optimized())?.into_runnable_with_options(&options)
+                convolve::replace(&mut model)?;
+                model.into_optimized()?.into_runnable_with_options(&options)
             })
         })?;
         while self.plans.len() >= MAX_PLANS {

@@ -180,7 +180,7 @@ impl Found {
 }
 
 /// The inputs of a node that is the operation `O` on two tensors.
-fn binary<O: BinMiniOp>(model: &TypedModel, id: usize) -> Option<[OutletId; 2]> {
+pub(super) fn binary<O: BinMiniOp>(model: &TypedModel, id: usize) -> Option<[OutletId; 2]> {
     let node = model.node(id);
     node.op_as::<TypedBinOp>().filter(|op| op.0.is::<O>())?;
     Some([*node.inputs.first()?, *node.inputs.get(1)?])
@@ -198,7 +198,7 @@ fn scalar(model: &TypedModel, outlet: OutletId) -> Option<f32> {
 }
 
 /// The only node that reads `outlet`.
-fn follower(model: &TypedModel, outlet: OutletId) -> Option<&TypedNode> {
+pub(super) fn follower(model: &TypedModel, outlet: OutletId) -> Option<&TypedNode> {
     let successors = model.outlet_successors(outlet);
     let only = successors.len() == 1 && !model.outputs.contains(&outlet);
     only.then(|| model.node(successors[0].node))
@@ -218,14 +218,14 @@ fn channels<O: BinMiniOp>(model: &TypedModel, outlet: OutletId, shape: &[usize])
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::Path;
 
     use tract_onnx::prelude::*;
 
     use super::*;
 
-    fn noise(len: usize, seed: u32) -> Vec<f32> {
+    pub(in super::super) fn noise(len: usize, seed: u32) -> Vec<f32> {
         let mut state = seed;
         let draw = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -234,7 +234,7 @@ mod tests {
         std::iter::repeat_with(draw).take(len).collect()
     }
 
-    fn run(model: TypedModel, inputs: &[Tensor]) -> Vec<f32> {
+    pub(in super::super) fn run(model: TypedModel, inputs: &[Tensor]) -> Vec<f32> {
         let plan = model.into_optimized().unwrap().into_runnable().unwrap();
         let outputs = plan.run(inputs.iter().map(|input| input.clone().into()).collect()).unwrap();
         outputs[0].try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec()
@@ -244,8 +244,8 @@ mod tests {
     #[test]
     fn every_normalisation_of_a_bundle_is_one_operation_and_computes_the_same() {
         let networks = [
-            ("image_encoder", vec![vec![2, 1, 224, 224]], 7),
-            ("denoiser", vec![vec![2, 4, 28, 28], vec![2, 48, 28, 28], vec![2]], 16),
+            ("image_encoder", vec![vec![2, 1, 224, 224]], 15),
+            ("denoiser", vec![vec![2, 4, 28, 28], vec![2, 16, 28, 28], vec![2]], 5),
             ("label_decoder", vec![vec![2, 4, 28, 28]], 7),
         ];
         for (name, shapes, normalisations) in networks {
