@@ -268,6 +268,7 @@ impl EvalOp for Convolve {
         let output = unsafe { Tensor::uninitialized::<f32>(&shape)? };
         let plain = inputs[0].try_as_plain_ram()?;
         let values = plain.as_slice::<f32>()?;
+        ensure!(inputs[0].shape()[1..] == *self.size && inputs[1..].iter().all(|other| *other.shape() == *shape));
         // Room for the last tap to be copied a register at a time.
         let mut image = Arc::new(vec![Value::new(0.0); self.padded.iter().product::<usize>() + 16]);
         for (sample, values) in values.chunks_exact(self.size.iter().product()).enumerate() {
