@@ -204,7 +204,9 @@ impl NetworkConfig {
             return fail("context_widths go with the compact preset only".into());
         }
         if self.denoiser_blocks == 0 && (self.denoiser_widths.len() > 1 || self.preset == Preset::Reference) {
-            return fail("denoiser_blocks is 0, expected 1 or more where denoiser_widths has several levels".into());
+            return fail(
+                "denoiser_blocks is 0, which goes with the compact preset and one level of denoiser_widths only".into(),
+            );
         }
         if self.denoiser_widths.is_empty() || self.denoiser_attention.len() != self.denoiser_widths.len() {
             return fail("denoiser_widths and denoiser_attention need one entry per level".into());

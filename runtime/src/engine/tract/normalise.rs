@@ -234,10 +234,37 @@ pub(super) mod tests {
         std::iter::repeat_with(draw).take(len).collect()
     }
 
-    pub(in super::super) fn run(model: TypedModel, inputs: &[Tensor]) -> Vec<f32> {
+    fn run(model: TypedModel, inputs: &[Tensor]) -> Vec<f32> {
         let plan = model.into_optimized().unwrap().into_runnable().unwrap();
         let outputs = plan.run(inputs.iter().map(|input| input.clone().into()).collect()).unwrap();
         outputs[0].try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec()
+    }
+
+    /// A network of `models/echo` computes the same on noise, within `tolerance` of its greatest value, once `change` has
+    /// been made to it.
+    pub(in super::super) fn same_after(
+        name: &str,
+        shapes: &[Vec<usize>],
+        tolerance: f32,
+        change: impl Fn(&mut TypedModel),
+    ) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../models/echo/{name}.onnx"));
+        let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
+        let mut model = onnx.model_for_path(path).unwrap();
+        let mut inputs = Vec::new();
+        for (index, shape) in shapes.iter().enumerate() {
+            model.set_input_fact(index, f32::fact(shape).into()).unwrap();
+            inputs.push(Tensor::from_shape(shape, &noise(shape.iter().product(), index as u32)).unwrap());
+        }
+        let plain = model.into_typed().unwrap().into_decluttered().unwrap();
+        let mut changed = plain.clone();
+        change(&mut changed);
+        let (plain, changed) = (run(plain, &inputs), run(changed, &inputs));
+        let scale = plain.iter().fold(0_f32, |most, x| most.max(x.abs()));
+        assert!(scale > 0.1);
+        for (a, b) in plain.iter().zip(&changed) {
+            assert!((a - b).abs() < tolerance * scale, "{name}: {a} {b}");
+        }
     }
 
     /// Two samples, so that channels of the second one begin anew.
@@ -249,23 +276,7 @@ pub(super) mod tests {
             ("label_decoder", vec![vec![2, 4, 28, 28]], 7),
         ];
         for (name, shapes, normalisations) in networks {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../models/echo/{name}.onnx"));
-            let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
-            let mut model = onnx.model_for_path(path).unwrap();
-            let mut inputs = Vec::new();
-            for (index, shape) in shapes.iter().enumerate() {
-                model.set_input_fact(index, f32::fact(shape).into()).unwrap();
-                inputs.push(Tensor::from_shape(shape, &noise(shape.iter().product(), index as u32)).unwrap());
-            }
-            let plain = model.into_typed().unwrap().into_decluttered().unwrap();
-            let mut fused = plain.clone();
-            assert_eq!(fuse(&mut fused).unwrap(), normalisations, "{name}");
-            let (plain, fused) = (run(plain, &inputs), run(fused, &inputs));
-            let scale = plain.iter().fold(0_f32, |most, x| most.max(x.abs()));
-            assert!(scale > 0.1);
-            for (a, b) in plain.iter().zip(&fused) {
-                assert!((a - b).abs() < 1e-4 * scale, "{name}: {a} {b}");
-            }
+            same_after(name, &shapes, 1e-4, |model| assert_eq!(fuse(model).unwrap(), normalisations, "{name}"));
         }
     }
 
