@@ -5,8 +5,11 @@
 # installed. This is the build for CPUs; for a GPU, name a library of your own in ORT_DYLIB_PATH.
 set -euo pipefail
 
-# The last release with a wheel for Intel Macs too; the engine takes any from 1.17 on.
-version=1.23.2
+# The engine takes any from 1.17 on. The last release with a wheel for Intel Macs is an older one.
+version=1.32.0
+if [ "$(uname -sm)" = "Darwin x86_64" ]; then
+    version=1.23.2
+fi
 
 cd "$(dirname "$0")/.."
 folder=$PWD/.ldseg/onnxruntime

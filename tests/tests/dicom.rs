@@ -1,13 +1,12 @@
 //! DICOM against other implementations: pydicom's pixels, and highdicom as a reader of segmentation objects.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::{env, fs};
 
 use ldseg::image::{Content, read_study};
 use serde_json::Value;
 
-use crate::support::{Arguments, ldseg, note};
+use crate::support::{Arguments, Python, ldseg, python};
 
 /// Largest and mean difference between two JPEG decoders, whose inverse transforms round differently.
 const JPEG_DIFFERENCE: (f32, f32) = (4.0, 0.2);
@@ -15,22 +14,10 @@ const JPEG_DIFFERENCE: (f32, f32) = (4.0, 0.2);
 /// Its data set is in another transfer syntax than it says, which pydicom guesses.
 const IMPLICIT_IN_DISGUISE: &str = "SC_rgb_jpeg";
 
-/// A Python that has `modules`: `$LDSEG_PYTHON`, else `python3`. `None`, said aloud, where it hasn't.
-fn python(test: &str, modules: &str) -> Option<PathBuf> {
-    let python = env::var_os("LDSEG_PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
-    let found = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
-    if found.is_ok_and(|output| output.status.success()) {
-        return Some(python);
-    }
-    let python = python.display();
-    note(&format!("SKIPPED: {test}, as {python} has not all of {modules}; LDSEG_PYTHON names another Python"));
-    None
-}
-
 /// What the script prints.
-fn peers(python: &Path, arguments: &Arguments) -> Value {
+fn peers(python: Python, arguments: &Arguments) -> Value {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dicom_peers.py");
-    let output = Command::new(python).arg(script).args(arguments.iter().map(AsRef::as_ref)).output().unwrap();
+    let output = python().arg(script).args(arguments.iter().map(AsRef::as_ref)).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -39,7 +26,7 @@ fn peers(python: &Path, arguments: &Arguments) -> Value {
 fn pixels_are_those_of_pydicom() {
     let Some(python) = python("pixels_are_those_of_pydicom", "pydicom, PIL") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let files = peers(&python, &[&"pixels", &folder.path()]);
+    let files = peers(python, &[&"pixels", &folder.path()]);
     let files = files.as_array().unwrap();
     let (mut equal, mut refused, mut failures) = (0, 0, Vec::new());
     for file in files {
@@ -85,8 +72,8 @@ fn pixels_are_those_of_pydicom() {
 }
 
 /// Where pydicom keeps the files of its own tests.
-fn pydicom_files(python: &Path) -> PathBuf {
-    let files = Command::new(python).args(["-c", "import pydicom.data as d; print(d.__path__[0])"]).output().unwrap();
+fn pydicom_files(python: Python) -> PathBuf {
+    let files = python().args(["-c", "import pydicom.data as d; print(d.__path__[0])"]).output().unwrap();
     Path::new(String::from_utf8(files.stdout).unwrap().trim()).join("test_files")
 }
 
@@ -100,7 +87,7 @@ fn highdicom_reads_reports() {
     let test = "highdicom_reads_reports";
     let Some(python) = python(test, "pydicom, highdicom") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let source = pydicom_files(&python).join("examples_ybr_color.dcm");
+    let source = pydicom_files(python).join("examples_ybr_color.dcm");
     let options: [&dyn AsRef<std::ffi::OsStr>; 11] = [
         &"segment",
         &source,
@@ -116,7 +103,7 @@ fn highdicom_reads_reports() {
     ];
     let json: Value = serde_json::from_str(&ldseg(&options).ok()).unwrap();
     let beat = &json["files"][0]["heartbeat"];
-    let read = peers(&python, &[&"report", &folder.path().join("examples_ybr_color.sr.dcm")]);
+    let read = peers(python, &[&"report", &folder.path().join("examples_ybr_color.sr.dcm")]);
     println!("{read}");
     let frame = |key: &str| beat[key].as_u64().unwrap() + 1;
     let (diastole, systole) = (frame("end_diastole_frame"), frame("end_systole_frame"));
@@ -139,7 +126,7 @@ fn highdicom_reads_segmentation_objects() {
     let Some(python) = python(test, "pydicom, highdicom, nibabel") else { return };
     let folder = tempfile::tempdir().unwrap();
     let bundle = echo_bundle();
-    let files = pydicom_files(&python);
+    let files = pydicom_files(python);
     // A cine and a still of an ultrasound device, and a still that knows its place in the patient.
     for (name, extension) in [("examples_ybr_color", "nii.gz"), ("examples_rgb_color", "png"), ("CT_small", "png")] {
         let source = files.join(format!("{name}.dcm"));
@@ -160,7 +147,7 @@ fn highdicom_reads_segmentation_objects() {
             .ok();
             let seg = output.join(format!("{name}.seg.dcm"));
             let labels = output.join(format!("{name}.{extension}"));
-            let read = peers(&python, &[&"segmentation", &seg, &source, &labels]);
+            let read = peers(python, &[&"segmentation", &seg, &source, &labels]);
             println!("{name} {kind}: {read}");
             assert_eq!(read["differing"], 0, "{name}, {kind}");
             assert_eq!(read["segments"]["left ventricle"], "87878005");

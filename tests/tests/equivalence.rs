@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor as BurnTensor};
@@ -20,7 +19,7 @@ use ldseg_trainer::recipe::Recipe;
 use ldseg_trainer::train::checkpoint::State;
 use ndarray::Axis;
 
-use crate::support::{engines, note, recipe};
+use crate::support::{engines, python, recipe};
 
 /// A model with random weights: a recipe of this repository and what is changed in it.
 struct Case {
@@ -315,13 +314,7 @@ fn equal_labels(output: &Tensor, expected: &Tensor) -> f64 {
 
 #[test]
 fn exported_files_pass_the_onnx_checker() {
-    let python = |script: &str, files: &[std::path::PathBuf]| {
-        Command::new("python3").args(["-c", script]).args(files).stdin(Stdio::null()).output()
-    };
-    if !python("import onnx", &[]).is_ok_and(|output| output.status.success()) {
-        note("SKIPPED: onnx.checker, as there is no python3 that can import onnx");
-        return;
-    }
+    let Some(python) = python("onnx.checker", "onnx") else { return };
     let script = "import onnx, sys\nfor path in sys.argv[1:]: onnx.checker.check_model(path, full_check=True)";
     for case in &CASES {
         let dir = tempfile::tempdir().unwrap();
@@ -331,7 +324,7 @@ fn exported_files_pass_the_onnx_checker() {
             _ => drop(write::<5>(&recipe, &bundle)),
         }
         let files = NETWORKS.map(|name| bundle.join(format!("{name}.onnx")));
-        let output = python(script, &files).unwrap();
+        let output = python().args(["-c", script]).args(files).output().unwrap();
         assert!(output.status.success(), "{}: {}", case.title, String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -2,7 +2,6 @@
 
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::{env, fs};
 
 use ldseg::engine::EngineOptions;
@@ -13,21 +12,11 @@ use ldseg_trainer::recipe::Recipe;
 use serde_json::json;
 
 use crate::equivalence;
-use crate::support::{MODELS, TINY, built, example_frame, note, recipe};
+use crate::support::{MODELS, TINY, built, example_frame, note, python, recipe};
 
 /// The runtime's folder for Python.
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime/python");
 const SPACING: [f64; 2] = [0.5, 0.4];
-
-/// Python 3 with what LDSEG_PYTHON_PATH adds to its path.
-fn python() -> Command {
-    let mut python = Command::new("python3");
-    if let Some(path) = env::var_os("LDSEG_PYTHON_PATH") {
-        python.env("PYTHONPATH", path);
-    }
-    python.stdin(Stdio::null());
-    python
-}
 
 /// Writes what the Rust library makes of the frame for the tests in Python to compare with.
 fn write_expected(folder: &Path, image: &Image) {
@@ -54,10 +43,7 @@ fn write_expected(folder: &Path, image: &Image) {
 
 #[test]
 fn python_gets_what_the_rust_library_gives() {
-    if !python().args(["-c", "import numpy"]).output().is_ok_and(|output| output.status.success()) {
-        note("SKIPPED: the Python interface, as there is no python3 that can import numpy; scripts/test.sh fetches it");
-        return;
-    }
+    let Some(python) = python("the Python interface", "numpy") else { return };
     let temp = tempfile::tempdir().unwrap();
     let package = temp.path().join("ldseg");
     fs::create_dir(&package).unwrap();

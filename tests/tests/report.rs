@@ -156,7 +156,9 @@ fn a_browser_shows_it() {
     let (page, profile) = (format!("file://{}", report.display()), place.path("profile"));
     let run = |arguments: &[String]| {
         // Without its sandbox: root has none, and the page is our own.
-        let common = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"].map(str::to_owned);
+        let common = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"];
+        // Nor does it look for anything in the network.
+        let common = common.iter().chain(&["--disable-background-networking", "--disable-component-update"]);
         let profile = format!("--user-data-dir={}", profile.display());
         let output = Command::new(&browser).args(common).arg(profile).args(arguments).arg(&page).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -143,6 +143,26 @@ pub fn note(text: &str) {
     let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
+/// Starts Python 3 with what LDSEG_PYTHON_PATH adds to its path.
+pub type Python = fn() -> Command;
+
+/// `None`, said aloud, where Python cannot import `modules`.
+pub fn python(test: &str, modules: &str) -> Option<Python> {
+    let python: Python = || {
+        let mut python = Command::new("python3");
+        if let Some(path) = env::var_os("LDSEG_PYTHON_PATH") {
+            python.env("PYTHONPATH", path);
+        }
+        python.stdin(Stdio::null());
+        python
+    };
+    if python().args(["-c", &format!("import {modules}")]).output().is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    note(&format!("SKIPPED: {test}, as python3 has not all of {modules}; scripts/test.sh fetches them"));
+    None
+}
+
 /// A path in the folder of shared data: `$LDSEG_SHARED`, else `../shared` beside the workspace. `None`, said aloud, where it
 /// isn't there.
 pub fn shared(test: &str, path: &str) -> Option<PathBuf> {
