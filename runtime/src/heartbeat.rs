@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::measure::{Ventricle, ejection_fraction};
+use crate::measure::{Ventricle, biplane_ml, ejection_fraction};
 
 /// Part of the samples' values that an interval holds.
 const INTERVAL: f64 = 0.95;
@@ -67,6 +67,40 @@ pub fn heartbeat(frames: &[FrameVentricle], in_ml: bool) -> Option<Heartbeat> {
     })
 }
 
+/// Volumes of the ventricle from two views, each at its own end-diastole and end-systole.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Biplane {
+    /// Volume at end-diastole, ml; absent where the pixel spacing is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_diastolic_volume_ml: Option<f64>,
+    /// Volume at end-systole, ml; absent where the pixel spacing is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_systolic_volume_ml: Option<f64>,
+    /// (EDV - ESV) / EDV, 0 to 1.
+    pub ejection_fraction: f64,
+    /// How much shorter the shorter of the two long axes at end-diastole is, a part of the longer.
+    pub long_axis_difference: f64,
+}
+
+/// Measures by the biplane method of discs ([`biplane_ml`]) between the phases that [`heartbeat`] finds in each view; `None`
+/// where it finds none. `in_ml` says whether spacings were known; without, pixels have to be equally large in both views.
+pub fn biplane(four_chamber: &[FrameVentricle], two_chamber: &[FrameVentricle], in_ml: bool) -> Option<Biplane> {
+    let phases = |frames| {
+        let found = heartbeat(frames, in_ml)?;
+        let at = |index: usize| frames[index].ventricle.as_ref();
+        Some([at(found.end_diastole_frame)?, at(found.end_systole_frame)?])
+    };
+    let (four, two) = (phases(four_chamber)?, phases(two_chamber)?);
+    let [edv, esv] = [biplane_ml(four[0], two[0]), biplane_ml(four[1], two[1])];
+    let axes = [four[0].long_axis_mm, two[0].long_axis_mm];
+    Some(Biplane {
+        end_diastolic_volume_ml: in_ml.then_some(edv),
+        end_systolic_volume_ml: in_ml.then_some(esv),
+        ejection_fraction: ejection_fraction(edv, esv),
+        long_axis_difference: 1.0 - axes[0].min(axes[1]) / axes[0].max(axes[1]),
+    })
+}
+
 fn smoothed(areas: &[Option<f64>], index: usize) -> Option<f64> {
     let own = areas[index]?;
     let at = |index: usize| areas.get(index).copied().flatten();
@@ -124,6 +158,23 @@ mod tests {
         assert!(heartbeat(&beat, true).is_some());
         assert_eq!(heartbeat(&[FrameVentricle::default()], true), None);
         assert_eq!(heartbeat(&[], true), None);
+    }
+
+    #[test]
+    fn two_views_are_discs_with_a_diameter_from_each() {
+        let view = |diameter: f64, long_axis_mm: f64| {
+            [1.0, 0.5].map(|part| {
+                let diameters_mm = vec![diameter * part; crate::measure::DISCS];
+                let ventricle = Ventricle { area_cm2: part, long_axis_mm, diameters_mm, volume_ml: 0.0 };
+                FrameVentricle { ventricle: Some(ventricle), samples: Vec::new() }
+            })
+        };
+        // Elliptic cylinders of 50 x 40 x 90 mm and of half the width.
+        let found = biplane(&view(50.0, 90.0), &view(40.0, 72.0), true).unwrap();
+        let edv = std::f64::consts::PI / 4.0 * 50.0 * 40.0 * 90.0 / 1000.0;
+        assert!((found.end_diastolic_volume_ml.unwrap() / edv - 1.0).abs() < 1e-12, "{found:?}");
+        assert!((found.ejection_fraction - 0.75).abs() < 1e-12 && (found.long_axis_difference - 0.2).abs() < 1e-12);
+        assert_eq!(biplane(&view(50.0, 90.0), &[], true), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ldseg::image::{Content, read_study};
 use serde_json::Value;
 
-use crate::support::{Arguments, Python, ldseg, python};
+use crate::support::{Arguments, Python, ldseg, python, repository};
 
 /// Largest and mean difference between two JPEG decoders, whose inverse transforms round differently.
 const JPEG_DIFFERENCE: (f32, f32) = (4.0, 0.2);
@@ -77,10 +77,6 @@ fn pydicom_files(python: Python) -> PathBuf {
     Path::new(String::from_utf8(files.stdout).unwrap().trim()).join("test_files")
 }
 
-fn echo_bundle() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/echo")
-}
-
 /// The numbers in the JSON, the report and highdicom's reading of it are the same.
 #[test]
 fn highdicom_reads_reports() {
@@ -92,7 +88,7 @@ fn highdicom_reads_reports() {
         &"segment",
         &source,
         &"--bundle",
-        &echo_bundle(),
+        &repository("models/echo"),
         &"--output",
         &folder.path(),
         &"--dicom-sr",
@@ -125,7 +121,7 @@ fn highdicom_reads_segmentation_objects() {
     let test = "highdicom_reads_segmentation_objects";
     let Some(python) = python(test, "pydicom, highdicom, nibabel") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let bundle = echo_bundle();
+    let bundle = repository("models/echo");
     let files = pydicom_files(python);
     // A cine and a still of an ultrasound device, and a still that knows its place in the patient.
     for (name, extension) in [("examples_ybr_color", "nii.gz"), ("examples_rgb_color", "png"), ("CT_small", "png")] {

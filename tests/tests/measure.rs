@@ -6,7 +6,7 @@ use std::path::Path;
 use ldseg::image::{read_image, read_labels};
 use ldseg::measure::{AtriumClasses, HeartClasses, Ventricle, atrium, biplane_ml, ejection_fraction, ventricle};
 
-use crate::support::{ldseg, note, shared};
+use crate::support::{ldseg, note, repository, shared};
 
 /// Largest difference from the published volume, and of the ejection fraction in percentage points: a volume is published
 /// to 0.1 ml from contours, here it comes from their pixels.
@@ -53,10 +53,104 @@ fn volumes_and_ejection_fraction_are_those_published_with_camus() {
     }
 }
 
+/// What `ldseg measure --json` tells of these arguments.
+fn told(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> serde_json::Value {
+    let classes = repository("models/echo/manifest.yaml");
+    let common: [&dyn AsRef<std::ffi::OsStr>; 4] = [&"measure", &"--json", &"--classes", &classes];
+    serde_json::from_str(&ldseg(&[&common, arguments].concat()).ok()).unwrap()
+}
+
+#[test]
+fn the_command_gives_camus_biplane_volumes() {
+    let Some(data) = shared("the command on CAMUS", "data/camus-original") else { return };
+    let folder = data.join("patient0001");
+    let file = |view: &str, phase: &str| folder.join(format!("patient0001_{view}_{phase}_gt.mhd"));
+    let [ed4, es4, ed2, es2] = [("4CH", "ED"), ("4CH", "ES"), ("2CH", "ED"), ("2CH", "ES")].map(|(v, p)| file(v, p));
+    // Which of two is end-diastole, the command finds out.
+    let told = told(&[&"--four-chamber", &es4, &ed4, &"--two-chamber", &ed2, &es2]);
+    assert_eq!(
+        (&told["four_chamber"]["end_diastole_frame"], &told["two_chamber"]["end_diastole_frame"]),
+        (&1.into(), &0.into())
+    );
+    let biplane = &told["biplane"];
+    for (key, published_as, tolerance) in
+        [("end_diastolic_volume_ml", "LVedv", VOLUME_TOLERANCE), ("end_systolic_volume_ml", "LVesv", VOLUME_TOLERANCE)]
+    {
+        let (here, there) = (biplane[key].as_f64().unwrap(), published(&folder, published_as));
+        assert!((here / there - 1.0).abs() <= tolerance, "{here} ml, published {there} ml");
+    }
+    let ef = 100.0 * biplane["ejection_fraction"].as_f64().unwrap();
+    assert!((ef - published(&folder, "LVef")).abs() <= EF_TOLERANCE, "{ef} %");
+}
+
+#[test]
+fn the_command_measures_what_was_segmented() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path();
+    let (cine, bundle) = (repository("models/examples/echo-phantom.gif"), repository("models/echo"));
+    let segmented = |more: &[&dyn AsRef<std::ffi::OsStr>]| -> serde_json::Value {
+        let common: [&dyn AsRef<std::ffi::OsStr>; 8] =
+            [&"segment", &cine, &"--bundle", &bundle, &"--output", &out, &"--json", &"--measure"];
+        serde_json::from_str(&ldseg(&[&common, more].concat()).ok()).unwrap()
+    };
+    let labels = out.join("echo-phantom.nii.gz");
+
+    // The file of a cine whose spacing is not known has pixels of 1 mm: no volumes come of that.
+    let beat = &segmented(&[])["files"][0]["heartbeat"];
+    let alone = told(&[&"--four-chamber", &labels]);
+    assert_eq!(&alone["four_chamber"], beat);
+    assert!(beat.get("end_diastolic_volume_ml").is_none() && alone.get("biplane").is_none());
+    assert!(alone["notes"][0].as_str().unwrap().contains("--pixel-spacing"), "{alone}");
+
+    // Told by the option, then by the file.
+    let given = told(&[&"--four-chamber", &labels, &"--pixel-spacing", &"0.8"]);
+    let beat = &segmented(&[&"--pixel-spacing", &"0.8"])["files"][0]["heartbeat"];
+    let both = told(&[&"--four-chamber", &labels, &"--two-chamber", &labels]);
+    assert_eq!(given["four_chamber"]["end_systole_frame"], beat["end_systole_frame"]);
+    assert_eq!(both["four_chamber"], both["two_chamber"]);
+    // A view beside itself is a body of revolution, as one plane takes the ventricle to be.
+    for key in ["end_diastolic_volume_ml", "end_systolic_volume_ml", "ejection_fraction"] {
+        let there = beat[key].as_f64().unwrap();
+        for found in [&given["four_chamber"], &both["four_chamber"], &both["biplane"]] {
+            // NIfTI holds the spacing as f32.
+            let here = found[key].as_f64().unwrap();
+            assert!((here / there - 1.0).abs() < 1e-6, "{key}: {here}, segmenting told {there}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_measured_is_told() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = |name: &str| temp.path().join(name);
+    let picture = |name: &str, value: u8| {
+        image::save_buffer(path(name), &[value; 64 * 64], 64, 64, image::ColorType::L8).unwrap();
+        path(name)
+    };
+    let (empty, strange) = (picture("empty.png", 0), picture("strange.png", 9));
+    let (echo, glas) = (repository("models/echo/manifest.yaml"), repository("models/glas/manifest.yaml"));
+    let fails = |arguments: &[&dyn AsRef<std::ffi::OsStr>], code: i32, expected: &str| {
+        let ran = ldseg(&[&[&"measure" as &dyn AsRef<std::ffi::OsStr>], arguments].concat());
+        assert_eq!(ran.code, Some(code), "{}", ran.stderr);
+        assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    };
+    fails(&[&"--classes", &echo, &"--four-chamber", &empty], 1, "empty.png: is one frame, expected a cine");
+    fails(&[&"--classes", &echo, &"--four-chamber", &empty, &empty], 1, "empty.png: shows no left ventricle");
+    fails(&[&"--classes", &echo, &"--two-chamber", &strange, &empty], 1, "strange.png: holds the value 9");
+    fails(
+        &[&"--classes", &glas, &"--four-chamber", &empty, &empty],
+        2,
+        "manifest.yaml: lists no classes `left ventricle`",
+    );
+    fails(&[&"--classes", &echo], 2, "--four-chamber");
+    let spacing: [&dyn AsRef<std::ffi::OsStr>; 6] =
+        [&"--classes", &echo, &"--four-chamber", &empty, &"--pixel-spacing", &"0"];
+    fails(&spacing, 2, "--pixel-spacing is [0.0, 0.0]");
+}
+
 #[test]
 fn the_command_measures_the_atrium_of_every_frame() {
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
-    let (cine, bundle) = (models.join("examples/echo-phantom.gif"), models.join("echo"));
+    let (cine, bundle) = (repository("models/examples/echo-phantom.gif"), repository("models/echo"));
     let temp = tempfile::tempdir().unwrap();
     let out = temp.path();
     let told = ldseg(&[

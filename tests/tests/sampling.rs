@@ -1,7 +1,6 @@
 //! `ldseg segment --samples N --keep-samples` and what `ldseg evaluate` makes of it.
 
 use std::fs;
-use std::path::Path;
 
 use ldseg::engine::EngineOptions;
 use ldseg::image::{read_image, read_label_stack, read_labels, read_stack};
@@ -10,7 +9,7 @@ use ndarray::Axis;
 use serde_json::Value;
 
 use crate::robustness::write_bundle;
-use crate::support::{contents, ldseg, train};
+use crate::support::{contents, ldseg, repository, train};
 
 const CASES: [&str; 4] = ["phantom0001_ED", "phantom0001_ES", "phantom0002_ED", "phantom0002_ES"];
 
@@ -18,7 +17,7 @@ const CASES: [&str; 4] = ["phantom0001_ED", "phantom0001_ES", "phantom0002_ED", 
 fn samples_and_probabilities_are_kept_and_scored() {
     let temp = tempfile::tempdir().unwrap();
     let path = |name: &str| temp.path().join(name);
-    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/echo");
+    let bundle = repository("models/echo");
     let (data, out, metrics) = (path("data"), path("out"), path("metrics.json"));
     train(&[&"phantom", &"echo", &"--count", &"2", &"--seed", &"1", &"--output", &data]).ok();
     ldseg(&[

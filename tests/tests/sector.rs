@@ -1,21 +1,17 @@
 //! `ldseg segment --crop-sector` on the example cine, put small into a large frame with a bar and marks around it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use image::codecs::gif::{GifDecoder, GifEncoder};
 use image::{AnimationDecoder, Delay, Frame, Rgba, RgbaImage, imageops};
 use ldseg::image::{Labels, read_labels};
 
-use crate::support::ldseg;
+use crate::support::{ldseg, repository};
 
 const FRAME: (u32, u32) = (520, 400);
 const PLACE: (u32, u32) = (210, 120);
 const FRAMES: usize = 6;
-
-fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
-}
 
 fn example() -> Vec<RgbaImage> {
     let file = fs::File::open(repository("models/examples/echo-phantom.gif")).unwrap();

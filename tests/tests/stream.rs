@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
@@ -11,13 +10,9 @@ use image::codecs::gif::GifDecoder;
 use image::{AnimationDecoder, DynamicImage};
 use serde_json::Value;
 
-use crate::support::{Arguments, command, ldseg};
+use crate::support::{Arguments, command, ldseg, repository};
 
 const SIDE: usize = 224;
-
-fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
-}
 
 /// The example cine's frames as grey bytes.
 fn frames(count: usize) -> Vec<Vec<u8>> {

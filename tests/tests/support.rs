@@ -143,6 +143,11 @@ pub fn note(text: &str) {
     let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
+/// A path in the repository.
+pub fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
 /// Starts Python 3 with what LDSEG_PYTHON_PATH adds to its path.
 pub type Python = fn() -> Command;
 

@@ -8,7 +8,7 @@ use ldseg::files::write_bytes;
 use ldseg::metrics::summary::Bootstrap;
 use ldseg::{Error, ErrorKind};
 
-use super::{Outcome, note, print, print_json, report};
+use super::{Outcome, note, pixel_size, print, print_json, report};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct EvaluateArgs {
@@ -102,15 +102,6 @@ pub(super) fn run(args: EvaluateArgs) -> anyhow::Result<Outcome> {
 }
 
 fn settings(args: &EvaluateArgs) -> ldseg::Result<Settings> {
-    let picture_spacing_mm = match args.spacing.as_slice() {
-        [] => None,
-        [both] => Some([*both; 2]),
-        [height, width] => Some([*height, *width]),
-        other => {
-            let message = format!("--spacing has {} numbers, expected the height and width of a pixel", other.len());
-            return Err(Error::new(ErrorKind::Setting, message));
-        }
-    };
     Ok(Settings {
         surface: match args.surface {
             Surface::Voxel => SurfaceChoice::Voxel,
@@ -122,7 +113,7 @@ fn settings(args: &EvaluateArgs) -> ldseg::Result<Settings> {
             ObjectsKind::Components => ObjectChoice::Components,
             ObjectsKind::Instances => ObjectChoice::Instances,
         }),
-        picture_spacing_mm,
+        picture_spacing_mm: pixel_size(&args.spacing, "--spacing")?,
         bootstrap: args.bootstrap.into(),
     })
 }

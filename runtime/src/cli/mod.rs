@@ -5,6 +5,8 @@ mod bench;
 mod evaluate;
 mod info;
 mod inputs;
+#[cfg(feature = "evaluate")]
+mod measure;
 #[cfg(feature = "report")]
 mod render;
 #[cfg(feature = "report")]
@@ -50,6 +52,9 @@ enum Command {
     /// Score label maps against references: overlap, distances, objects; with averages and intervals
     #[cfg(feature = "evaluate")]
     Evaluate(evaluate::EvaluateArgs),
+    /// Volumes and ejection fraction from label maps of echocardiograms, of one view or, biplane, of two
+    #[cfg(feature = "evaluate")]
+    Measure(measure::MeasureArgs),
     /// Dice against the strength of noise and other corruptions, for one bundle or several
     #[cfg(feature = "evaluate")]
     Robustness(robustness::RobustnessArgs),
@@ -99,6 +104,24 @@ fn devices() -> impl TypedValueParser<Value = Device> {
     PossibleValuesParser::new(Device::ALL.map(Device::name)).try_map(|name| name.parse::<Device>())
 }
 
+/// Height and width of a pixel in mm, as an option gives it: one number or two.
+#[cfg(feature = "evaluate")]
+fn pixel_size(numbers: &[f64], option: &str) -> ldseg::Result<Option<[f64; 2]>> {
+    let size = match *numbers {
+        [] => return Ok(None),
+        [both] => [both; 2],
+        [height, width] => [height, width],
+        _ => {
+            let message = format!("{option} has {} numbers, expected the height and width of a pixel", numbers.len());
+            return Err(ldseg::Error::new(ErrorKind::Setting, message));
+        }
+    };
+    if size.iter().any(|mm| !(mm.is_finite() && *mm > 0.0)) {
+        return Err(ldseg::Error::new(ErrorKind::Setting, format!("{option} is {size:?}, expected positive numbers")));
+    }
+    Ok(Some(size))
+}
+
 /// How a command that could start ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -124,6 +147,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Info(args) => info::run(args),
         #[cfg(feature = "evaluate")]
         Command::Evaluate(args) => evaluate::run(args),
+        #[cfg(feature = "evaluate")]
+        Command::Measure(args) => measure::run(args),
         #[cfg(feature = "evaluate")]
         Command::Robustness(args) => robustness::run(args),
         #[cfg(feature = "report")]
