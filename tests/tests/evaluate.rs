@@ -177,7 +177,7 @@ fn wrong_usage_is_told() {
     for (wrong, expected) in [
         (&["--tolerance", "-1"][..], "unexpected argument"),
         (&["--tolerance=-1"], "the tolerance is -1 mm"),
-        (&["--spacing", "0,1"], "the spacing of pictures is not positive"),
+        (&["--spacing", "0,1"], "--spacing is [0.0, 1.0], expected positive numbers"),
         (&["--spacing", "1,1,1"], "--spacing has 3 numbers"),
         (&["--surface", "skin"], "invalid value 'skin'"),
     ] {
