@@ -64,7 +64,25 @@ impl TypedOp for Normalise {
 }
 
 impl Normalise {
+    /// One block, compiled for AVX2 where the processor has it.
     fn run(&self, block: usize, values: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx2")]
+            fn wide(of: &Normalise, block: usize, values: &mut [f32]) {
+                of.normalise(block, values);
+            }
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: it has just been asked.
+                #[allow(unsafe_code)]
+                return unsafe { wide(self, block, values) };
+            }
+        }
+        self.normalise(block, values);
+    }
+
+    #[inline(always)]
+    fn normalise(&self, block: usize, values: &mut [f32]) {
         let len = values.len() as f64;
         let mean = (sum(values, values, |x, _| x) / len) as f32;
         let variance = sum(values, values, |x, _| (x - mean) * (x - mean)) / len;
