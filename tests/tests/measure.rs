@@ -143,6 +143,12 @@ fn what_cannot_be_measured_is_told() {
         "manifest.yaml: lists no classes `left ventricle`",
     );
     fails(&[&"--classes", &echo], 2, "--four-chamber");
+    let header =
+        "NDims = 2\nDimSize = 64 64\nElementSpacing = 0.5 0.5\nElementType = MET_UCHAR\nElementDataFile = known.raw\n";
+    std::fs::write(path("known.mhd"), header).unwrap();
+    std::fs::write(path("known.raw"), [0; 64 * 64]).unwrap();
+    let known = path("known.mhd");
+    fails(&[&"--classes", &echo, &"--four-chamber", &known, &empty], 1, "known.mhd differ in whether they tell");
     let spacing: [&dyn AsRef<std::ffi::OsStr>; 6] =
         [&"--classes", &echo, &"--four-chamber", &empty, &"--pixel-spacing", &"0"];
     fails(&spacing, 2, "--pixel-spacing is [0.0, 0.0]");

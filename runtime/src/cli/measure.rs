@@ -50,7 +50,7 @@ struct Document {
 /// The label maps of one view.
 struct View {
     frames: Vec<FrameVentricle>,
-    /// Whether all files tell their spacing, or it was given.
+    /// Whether the files tell their spacing, or it was given.
     in_ml: bool,
     heartbeat: Heartbeat,
 }
@@ -94,10 +94,13 @@ pub(super) fn run(args: MeasureArgs) -> anyhow::Result<Outcome> {
 
 impl View {
     fn read(files: &[PathBuf], classes: &[ClassSpec], heart: HeartClasses, given: Option<[f64; 2]>) -> Result<Self> {
-        let (mut frames, mut in_ml) = (Vec::new(), true);
+        let (mut frames, in_ml) = (Vec::new(), spacing(&files[0])?.or(given).is_some());
         for path in files {
             let spacing = spacing(path)?.or(given);
-            in_ml &= spacing.is_some();
+            if spacing.is_some() != in_ml {
+                let message = format!("and {} differ in whether they tell their pixel spacing", files[0].display());
+                return Err(Error::new(ErrorKind::Format, message).in_file(path));
+            }
             let labels = reference_labels(path, Some(classes), classes.len())?;
             let maps = if labels.ndim() == 2 { labels.insert_axis(Axis(0)) } else { labels };
             for map in maps.outer_iter() {
