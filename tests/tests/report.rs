@@ -155,12 +155,12 @@ fn a_browser_shows_it() {
     let report = place.full();
     let (page, profile) = (format!("file://{}", report.display()), place.path("profile"));
     let run = |arguments: &[String]| {
-        // Without its sandbox: root has none, and the page is our own.
+        // Without its sandbox: root has none, and the page is our own. Nor does it look for anything in the network.
         let common = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"];
-        // Nor does it look for anything in the network.
-        let common = common.iter().chain(&["--disable-background-networking", "--disable-component-update"]);
+        let quiet = ["--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"];
         let profile = format!("--user-data-dir={}", profile.display());
-        let output = Command::new(&browser).args(common).arg(profile).args(arguments).arg(&page).output().unwrap();
+        let output =
+            Command::new(&browser).args(common).args(quiet).arg(profile).args(arguments).arg(&page).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
