@@ -93,10 +93,11 @@ pub(super) fn run(args: MeasureArgs) -> anyhow::Result<Outcome> {
 }
 
 impl View {
+    /// `files` holds one at least.
     fn read(files: &[PathBuf], classes: &[ClassSpec], heart: HeartClasses, given: Option<[f64; 2]>) -> Result<Self> {
-        let (mut frames, in_ml) = (Vec::new(), spacing(&files[0])?.or(given).is_some());
-        for path in files {
-            let spacing = spacing(path)?.or(given);
+        let spacings = files.iter().map(|path| Ok(spacing(path)?.or(given))).collect::<Result<Vec<_>>>()?;
+        let (mut frames, in_ml) = (Vec::new(), spacings[0].is_some());
+        for (path, spacing) in files.iter().zip(spacings) {
             if spacing.is_some() != in_ml {
                 let message = format!("and {} differ in whether they tell their pixel spacing", files[0].display());
                 return Err(Error::new(ErrorKind::Format, message).in_file(path));
