@@ -13,7 +13,7 @@ step() {
 # With every feature, on every platform: deny.toml says the same, but cargo-deny may not be installed.
 runtime_without_burn() {
     local tree
-    tree=$(cargo tree --locked -p ldseg -p ldseg-c -p ldseg-python -e normal,build --all-features --target all --prefix none)
+    tree=$(cargo tree --locked -p ldseg-cli -p ldseg-c -p ldseg-python -e normal,build --all-features --target all --prefix none)
     if grep -E '^(burn|cubecl|onnx-ir)' <<<"$tree" >&2; then
         echo "error: the runtime depends on the crates above, which only the trainer may" >&2
         return 1
@@ -37,8 +37,8 @@ aarch64_checks() {
         echo "skipped: aarch64, as rustup could not add the target $target" >&2
         return
     fi
-    step cargo check --release --locked --target "$target" -p ldseg -p ldseg-c --no-default-features \
-        --features ldseg/tract,ldseg/ort,ldseg/cli,ldseg/dicom
+    step cargo check --release --locked --target "$target" -p ldseg-cli -p ldseg-c --no-default-features \
+        --features ldseg-cli/tract,ldseg-cli/ort,ldseg-cli/dicom
 }
 
 # All in the release profile: the dependencies are checked once for all of them.
@@ -49,8 +49,10 @@ all_checks() {
     step cargo clippy --release --locked -p ldseg --no-default-features --features ort -- -D warnings
     # What a device ships, and the command without what it leaves out.
     step cargo clippy --release --locked -p ldseg --no-default-features --features tract -- -D warnings
-    step cargo clippy --release --locked -p ldseg --no-default-features --features tract,cli -- -D warnings
-    step cargo clippy --release --locked -p ldseg --no-default-features --features evaluate -- -D warnings
+    step cargo clippy --release --locked -p ldseg-io -p ldseg-recording --no-default-features -- -D warnings
+    step cargo clippy --release --locked -p ldseg-evaluate --no-default-features -- -D warnings
+    step cargo clippy --release --locked -p ldseg-cli --no-default-features --features tract -- -D warnings
+    step cargo clippy --release --locked -p ldseg-cli --no-default-features --features tract,evaluate -- -D warnings
     step cargo clippy --release --locked -p ldseg-c --no-default-features --features tract -- -D warnings
     step aarch64_checks
     step scripts/test.sh

@@ -8,8 +8,8 @@ use std::{env, fs};
 
 use ldseg::engine::{EngineKind, EngineOptions};
 use ldseg::image::{Image, Labels};
-use ldseg::measure::ventricle_by_name;
 use ldseg::segmenter::{SegmentOptions, Segmenter};
+use ldseg_recording::heart::ventricle_by_name;
 use ldseg_trainer::recipe::Recipe;
 
 use crate::equivalence;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use ldseg::image::{read_image, read_labels, write_labels, write_scalar};
+use ldseg_io::{read_image, read_labels, read_recording, write_labels, write_scalar};
 use ndarray::Axis;
 use serde_json::Value;
 
@@ -52,16 +52,18 @@ fn two_channels(count: usize, seed: &str, dir: &Path) {
         fs::create_dir(dir.join(folder)).unwrap();
     }
     for name in contents(&source.join("images")).keys() {
-        let image = read_image(&source.join("images").join(name)).unwrap();
+        let source_image = source.join("images").join(name);
+        let form = read_recording(&source_image).unwrap().form;
+        let image = read_image(&source_image).unwrap();
         let labels = read_labels(&source.join("labels").join(name)).unwrap();
         let case = name.strip_suffix(".nii.gz").unwrap();
         let first = image.data.index_axis(Axis(0), 0).to_owned();
         let second = first.mapv(|value| (1.0 - value / 1000.0).powi(2) - 7.0);
         for (channel, data) in [first, second].iter().enumerate() {
             let path = dir.join(format!("imagesTr/{case}_{channel:04}.nii.gz"));
-            write_scalar(&path, data, &image.geometry).unwrap();
+            write_scalar(&path, data, &form).unwrap();
         }
-        write_labels(&dir.join("labelsTr").join(name), &labels, &image.geometry).unwrap();
+        write_labels(&dir.join("labelsTr").join(name), &labels, &form).unwrap();
     }
     fs::write(dir.join("dataset.json"), r#"{"channel_names": {"0": "T1", "1": "inverse"}, "labels": {}}"#).unwrap();
 }
@@ -102,7 +104,7 @@ fn two_channels_go_from_nnunet_to_one_segmentation() {
     for case in ["phantom0001", "phantom0002"] {
         let (labels, image) = (path("out").join(format!("{case}.nii.gz")), images.join(format!("{case}_0001.nii.gz")));
         let (labels, image) = (read_image(&labels).unwrap(), read_image(&image).unwrap());
-        assert_eq!((labels.data.shape(), labels.spacing), (image.data.shape(), image.spacing));
+        assert_eq!((labels.data.shape(), labels.spacing()), (image.data.shape(), image.spacing()));
         assert!(path("out").join(format!("{case}_overlay.png")).is_file());
     }
     // One of the channels names the image; one alone is none.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ldseg::image::{Content, read_study};
+use ldseg_io::{Content, read_recording};
 use serde_json::Value;
 
 use crate::support::{Arguments, Python, ldseg, python, repository};
@@ -34,8 +34,8 @@ fn pixels_are_those_of_pydicom() {
         let unsupported = ["1.2.840.10008.1.2.4.8", "1.2.840.10008.1.2.4.9", "1.2.840.10008.1.2.4.51"]
             .iter()
             .any(|start| syntax.starts_with(start));
-        let study = match read_study(Path::new(path)) {
-            Ok(study) => study,
+        let recording = match read_recording(Path::new(path)) {
+            Ok(recording) => recording,
             Err(error) if unsupported && error.to_string().contains(syntax) => {
                 refused += 1;
                 continue;
@@ -49,7 +49,7 @@ fn pixels_are_those_of_pydicom() {
                 continue;
             }
         };
-        let found: Vec<f32> = match study.content {
+        let found: Vec<f32> = match recording.content {
             Content::Still(image) => image.data.iter().copied().collect(),
             Content::Cine(cine) => (0..cine.len()).flat_map(|frame| cine.frame(frame).unwrap().data).collect(),
         };

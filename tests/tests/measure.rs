@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use ldseg::image::{read_image, read_labels};
-use ldseg::measure::{AtriumClasses, HeartClasses, Ventricle, atrium, biplane_ml, ejection_fraction, ventricle};
+use ldseg_io::{read_image, read_labels};
+use ldseg_recording::heart::{
+    AtriumClasses, HeartClasses, Ventricle, atrium, biplane_ml, ejection_fraction, ventricle,
+};
 
 use crate::support::{ldseg, note, repository, shared};
 
@@ -22,7 +24,7 @@ fn published(folder: &Path, key: &str) -> f64 {
 
 fn measured(folder: &Path, patient: &str, view: &str, phase: &str) -> Ventricle {
     let path = folder.join(format!("{patient}_{view}_{phase}_gt.mhd"));
-    let spacing = read_image(&path).unwrap().spacing;
+    let spacing = read_image(&path).unwrap().geometry.spacing.unwrap();
     let classes = HeartClasses { ventricle: 1, myocardium: 2 };
     ventricle(&read_labels(&path).unwrap(), classes, [spacing[0], spacing[1]]).unwrap().expect("it has a mitral plane")
 }

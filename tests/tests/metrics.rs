@@ -7,7 +7,7 @@ use std::path::Path;
 use flate2::read::GzDecoder;
 use ldseg::image::Labels;
 use ldseg::metrics::Overlap;
-use ldseg::metrics::surface::{SurfaceDistances, SurfaceKind};
+use ldseg_evaluate::metrics::surface::{SurfaceDistances, SurfaceKind};
 use safetensors::SafeTensors;
 use serde_json::Value;
 

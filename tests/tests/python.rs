@@ -6,8 +6,8 @@ use std::{env, fs};
 
 use ldseg::engine::EngineOptions;
 use ldseg::image::Image;
-use ldseg::measure::ventricle_by_name;
 use ldseg::segmenter::{SegmentOptions, Segmenter};
+use ldseg_recording::heart::ventricle_by_name;
 use ldseg_trainer::recipe::Recipe;
 use serde_json::json;
 

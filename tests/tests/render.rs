@@ -6,11 +6,11 @@ use std::path::Path;
 use burn::tensor::Device;
 use image::RgbImage;
 use ldseg::engine::EngineOptions;
-use ldseg::image::{Content, overlay, read_image, read_labels, read_study};
-use ldseg::render::{Cut, Study, View, diffusion, robustness};
-use ldseg::robustness::Corruption;
 use ldseg::segmenter::{SegmentOptions, Segmenter};
 use ldseg::{ErrorKind, metrics};
+use ldseg_evaluate::render::{Cut, Study, View, diffusion, robustness};
+use ldseg_evaluate::robustness::Corruption;
+use ldseg_io::{Content, overlay, read_image, read_labels, read_recording};
 use ldseg_trainer::export;
 use ldseg_trainer::model::Networks;
 use ldseg_trainer::recipe::Recipe;
@@ -66,7 +66,7 @@ fn dice_below_a_panel_is_that_of_the_segmentation() {
     let options = SegmentOptions::defaults(segmenter.manifest());
     let study = Study { name: "x", corruption: Corruption::Gaussian, strengths: vec![0.0, 0.2], seed: 0 };
     let (figure, levels) = robustness(&mut segmenter, &image, &labels, &study, &options, VIEW).unwrap();
-    let noisy = ldseg::robustness::corrupt(&image, "x", Corruption::Gaussian, 0.2, 0);
+    let noisy = ldseg_evaluate::robustness::corrupt(&image, "x", Corruption::Gaussian, 0.2, 0);
     let found = segmenter.segment(&noisy, &options).unwrap().labels;
     let dice = metrics::dice_per_class(&found, &labels, 4).split_off(1);
     assert_eq!(levels[1].dice[..3], dice);
@@ -120,7 +120,7 @@ fn the_command_writes_sheets_and_animations() {
     let [sampler, ddim, steps, three] = more;
     ldseg(&[&"render", &"diffusion", &image, &"--bundle", &bundle, &"--output", &gif, &sampler, &ddim, &steps, &three])
         .ok();
-    let Content::Cine(cine) = read_study(&gif).unwrap().content else { panic!("it moves") };
+    let Content::Cine(cine) = read_recording(&gif).unwrap().content else { panic!("it moves") };
     assert_eq!(cine.len(), 4);
     let table = ldseg(&[
         &"render",

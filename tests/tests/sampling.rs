@@ -3,8 +3,8 @@
 use std::fs;
 
 use ldseg::engine::EngineOptions;
-use ldseg::image::{read_image, read_label_stack, read_labels, read_stack};
 use ldseg::segmenter::{SegmentOptions, Segmenter, argmax};
+use ldseg_io::{read_image, read_label_stack, read_labels, read_stack};
 use ndarray::Axis;
 use serde_json::Value;
 
@@ -56,7 +56,7 @@ fn samples_and_probabilities_are_kept_and_scored() {
     let cases: Vec<_> = metrics["cases"].as_array().unwrap().iter().collect();
     assert_eq!(cases.iter().map(|case| case["name"].as_str().unwrap()).collect::<Vec<_>>(), CASES);
     let reference = read_labels(&data.join("phantom0001_ED_gt.png")).unwrap();
-    let distance = ldseg::metrics::sampling::energy_distance(&found.samples, &reference, 4);
+    let distance = ldseg_evaluate::metrics::sampling::energy_distance(&found.samples, &reference, 4);
     let own = &cases[0]["sampling"];
     assert_eq!(own["samples"], 3);
     assert!((own["generalised_energy_distance"].as_f64().unwrap() - distance).abs() < 1e-12);

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use image::codecs::gif::{GifDecoder, GifEncoder};
 use image::{AnimationDecoder, Delay, Frame, Rgba, RgbaImage, imageops};
-use ldseg::image::{Labels, read_labels};
+use ldseg::image::Labels;
+use ldseg_io::read_labels;
 
 use crate::support::{ldseg, repository};
 

@@ -75,7 +75,7 @@ fn a_stream_gives_what_the_segmented_cine_gives() {
         &"1",
     ])
     .ok();
-    let labels = ldseg::image::read_labels(&whole.join("echo-phantom.nii.gz")).unwrap();
+    let labels = ldseg_io::read_labels(&whole.join("echo-phantom.nii.gz")).unwrap();
     for index in 0..4 {
         let map = image::open(output.join(format!("frame{index:06}.png"))).unwrap().to_luma8().into_raw();
         let frame = labels.index_axis(ndarray::Axis(0), index);
@@ -160,7 +160,7 @@ fn a_warm_start_changes_the_frames_after_the_first() {
             &start,
         ])
         .ok();
-        ldseg::image::read_labels(&output.join("echo-phantom.nii.gz")).unwrap()
+        ldseg_io::read_labels(&output.join("echo-phantom.nii.gz")).unwrap()
     };
     let (cold, warm) = (segment("off"), segment("0.5"));
     let frame = |labels: &ldseg::image::Labels, index| labels.index_axis(ndarray::Axis(0), index).to_owned();

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use std::{env, fs};
 
 use ldseg::engine::EngineKind;
-use ldseg::image::{Content, Image, read_study};
+use ldseg::image::Image;
+use ldseg_io::{Content, read_recording};
 
 /// Changes to a recipe that leave a network of milliseconds. Needs an input size of multiples of 16.
 pub const TINY: [&str; 10] = [
@@ -106,8 +107,8 @@ pub fn recipe(name: &str) -> PathBuf {
 
 /// A grey frame of the synthetic cine, and its pixels row by row.
 pub fn example_frame(spacing: Option<[f64; 2]>) -> (Image, Vec<u8>) {
-    let study = read_study(&Path::new(MODELS).join("examples/echo-phantom.gif")).unwrap();
-    let Content::Cine(cine) = study.content else { panic!("the example is a cine") };
+    let recording = read_recording(&Path::new(MODELS).join("examples/echo-phantom.gif")).unwrap();
+    let Content::Cine(cine) = recording.content else { panic!("the example is a cine") };
     let grey = cine.frame(3).unwrap().with_channels(1).unwrap().to_owned();
     let pixels = grey.iter().map(|&value| value as u8).collect();
     (Image::from_array(grey, spacing.as_ref().map(<[f64; 2]>::as_slice)).unwrap(), pixels)

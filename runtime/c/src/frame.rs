@@ -121,7 +121,7 @@ mod tests {
         let mut real = frame(LDSEG_GREY_F32, 2, 1, 0);
         (real.spacing_y, real.spacing_x) = (0.5, 0.25);
         let image = real.image(&[1.5_f32.to_ne_bytes(), (-2.0_f32).to_ne_bytes()].concat()).unwrap();
-        assert_eq!((image.data.as_slice().unwrap(), &image.spacing[..]), (&[1.5, -2.0][..], &[0.5, 0.25][..]));
+        assert_eq!((image.data.as_slice().unwrap(), image.spacing().unwrap()), (&[1.5, -2.0][..], &[0.5, 0.25][..]));
         let error = real.image(&[1.5_f32.to_ne_bytes(), f32::NAN.to_ne_bytes()].concat()).unwrap_err();
         assert_eq!(error.status, LdsegStatus::Format);
     }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use ldseg::diffusion::Sampler;
 use ldseg::engine::EngineOptions;
 use ldseg::image::Labels;
-use ldseg::measure::ventricle_by_name;
 use ldseg::segmenter::{SegmentOptions, Segmenter, Timings};
 use ldseg::{Error, ErrorKind, Tensor};
+use ldseg_recording::heart::ventricle_by_name;
 
 use crate::frame::LdsegFrame;
 use crate::status::{Failure, LdsegStatus};

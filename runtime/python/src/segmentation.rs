@@ -1,7 +1,7 @@
 //! What segmenting gives.
 
-use ldseg::measure::Ventricle;
 use ldseg::segmenter::{Segmentation as Result, Timings};
+use ldseg_recording::heart::Ventricle;
 use numpy::{IntoPyArray, PyArrayDyn};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use ldseg::diffusion::Sampler;
 use ldseg::engine::EngineOptions;
 use ldseg::image::Image;
-use ldseg::measure::ventricle_by_name;
 use ldseg::segmenter::{SegmentOptions, Segmenter as Loaded};
 use ldseg::{Error, ErrorKind};
+use ldseg_recording::heart::ventricle_by_name;
 use pyo3::prelude::*;
 
 use crate::array::{Spacing, intensities};

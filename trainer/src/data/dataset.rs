@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use ldseg::image::{Labels, read_channels, read_labels};
+use ldseg::image::Labels;
 use ldseg::preprocess::{Normalisation, Resampling, SpacingPolicy, image_to_grid, labels_to_grid};
 use ldseg::{Error, ErrorKind, Result, Tensor};
+use ldseg_io::{read_channels, read_labels};
 use ndarray::ArrayD;
 
 use super::{Case, Patches, first_few};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ldseg::evaluate::{LABEL_SUFFIXES, patient_from_name, read_patients};
-use ldseg::image::{case_name, split_channel};
 use ldseg::{Error, ErrorKind, Result};
+use ldseg_evaluate::scoring::{LABEL_SUFFIXES, patient_from_name, read_patients};
+use ldseg_io::{case_name, split_channel};
 
 use super::first_few;
 

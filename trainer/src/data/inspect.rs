@@ -5,10 +5,10 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
-use ldseg::evaluate::on_all_cores;
 use ldseg::files::write_bytes;
-use ldseg::image::{Geometry, Image, read_channels, read_image, to_labels};
+use ldseg::threads::on_all_cores;
 use ldseg::{Error, ErrorKind, Result};
+use ldseg_io::{read_channels, read_image, to_labels};
 
 use super::discover::{Case, Layout, find, read_dataset_json};
 use crate::recipe::Recipe;
@@ -94,10 +94,10 @@ fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
             labels.shape()
         ));
     }
-    let known = |image: &Image| !matches!(image.geometry, Geometry::Picture);
     let differ = |(a, b): (&f64, &f64)| (a - b).abs() > SPACING_TOLERANCE * a;
-    if known(&image) && known(&label_image) && image.spacing.iter().zip(&label_image.spacing).any(differ) {
-        let (a, b) = (&image.spacing, &label_image.spacing);
+    if let (Some(a), Some(b)) = (image.spacing(), label_image.spacing())
+        && a.iter().zip(b).any(differ)
+    {
         findings.push(format!("{}: has spacing {a:?} mm, but its label map {shown} has {b:?}", case.image().display()));
     }
     let fold = |f: fn(f32, f32) -> f32| image.data.iter().copied().reduce(f).unwrap_or(f32::NAN);
@@ -117,8 +117,8 @@ fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
     let looked = Looked {
         size: grid.to_vec(),
         channels: image.data.shape()[0],
-        knows_spacing: known(&image),
-        spacing: image.spacing,
+        knows_spacing: image.spacing().is_some(),
+        spacing: image.spacing_or_ones(),
         range,
         values,
         hash: hasher.finish(),

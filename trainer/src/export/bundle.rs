@@ -5,12 +5,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::module::Module;
 use burn::tensor::Device;
+use ldseg::bundle::Golden;
 use ldseg::bundle::{CARD_FILE, FORMAT_VERSION, GOLDEN_FILE, Manifest, Provenance, write_bundle};
 use ldseg::diffusion::{NoiseKey, normal_latent};
 use ldseg::engine::Network;
 use ldseg::preprocess::{SpacingPolicy, normalise};
 use ldseg::segmenter::{SegmentOptions, argmax};
-use ldseg::verify::Golden;
 use ldseg::{Error, ErrorKind, Result, Tensor};
 use ndarray::{Axis, IxDyn};
 

@@ -7,7 +7,8 @@ mod weights;
 use burn::backend::Capture;
 use burn::module::Module;
 use burn::tensor::{CapturedGraph, Device, Tensor};
-use ldseg::bundle::{DENOISER, IMAGE_ENCODER, LABEL_DECODER, LABEL_ENCODER, NetworkSpec, TensorSpec};
+use ldseg::bundle::{DENOISER, IMAGE_ENCODER, LABEL_DECODER, LABEL_ENCODER};
+use ldseg::engine::{NetworkSpec, TensorSpec};
 use ldseg::{Error, ErrorKind, Result};
 
 use crate::model::{NetworkConfig, Networks};

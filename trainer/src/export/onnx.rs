@@ -10,7 +10,7 @@ use burn::backend::ir::{
     OperationIr, PadModeIr, ScalarIr, TensorId, TensorIr,
 };
 use burn::tensor::{CapturedGraph, TensorData};
-use ldseg::bundle::NetworkSpec;
+use ldseg::engine::NetworkSpec;
 use ldseg::{Error, ErrorKind, Result};
 use onnx_ir::{AttributeProto, AttributeType, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 

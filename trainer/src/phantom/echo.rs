@@ -5,8 +5,9 @@ use std::f32::consts::{FRAC_PI_2, PI};
 use std::path::Path;
 
 use ldseg::files::write_bytes;
-use ldseg::image::{Geometry, Labels, write_cine, write_labels};
+use ldseg::image::Labels;
 use ldseg::{Error, ErrorKind, Result};
+use ldseg_io::{OutputForm, write_cine, write_labels};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -120,8 +121,8 @@ pub(super) fn write_beat(name: &str, rng: &mut ChaCha8Rng, dir: &Path) -> Result
     write_cine(&dir.join(format!("{name}.gif")), pictures, &[FRAME_SECONDS; FRAMES])?;
     let labels = Labels::from_shape_vec(vec![FRAMES, SIDE, SIDE], labels)
         .map_err(|e| Error::with_source(ErrorKind::ShapeMismatch, "the frames have another size", e))?;
-    let geometry = Geometry::Cine { spacing: [MILLIMETRES; 2] };
-    write_labels(&dir.join(format!("{name}_gt.nii.gz")), &labels, &geometry)?;
+    let form = OutputForm::cine(Some([MILLIMETRES; 2]));
+    write_labels(&dir.join(format!("{name}_gt.nii.gz")), &labels, &form)?;
     write_bytes(&dir.join(format!("{name}.json")), truth(&volumes).as_bytes())
 }
 

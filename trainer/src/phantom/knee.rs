@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
-use ldseg::image::{Geometry, Labels, write_labels, write_scalar};
+use ldseg::image::Labels;
 use ldseg::{Result, Tensor};
+use ldseg_io::{OutputForm, write_labels, write_scalar};
 use ndarray::IxDyn;
 use rand_chacha::ChaCha8Rng;
 
@@ -55,12 +56,12 @@ pub(super) fn write(name: &str, with_cartilage: bool, rng: &mut ChaCha8Rng, dir:
         _ => 0,
     };
     let values = knee.intensities(&distances, rng);
-    let geometry = draw_geometry(rng);
+    let form = draw_form(rng);
     let at = |index: IxDyn| (index[0] * SIZE[1] + index[1]) * SIZE[2] + index[2];
     let image = Tensor::from_shape_fn(IxDyn(&SIZE), |index| values[at(index)]);
     let labels = Labels::from_shape_fn(IxDyn(&SIZE), |index| label(at(index)));
-    write_scalar(&dir.join(format!("images/{name}.nii.gz")), &image, &geometry)?;
-    write_labels(&dir.join(format!("labels/{name}.nii.gz")), &labels, &geometry)
+    write_scalar(&dir.join(format!("images/{name}.nii.gz")), &image, &form)?;
+    write_labels(&dir.join(format!("labels/{name}.nii.gz")), &labels, &form)
 }
 
 /// A voxel's place in mm from the middle of the volume.
@@ -70,19 +71,14 @@ fn place(index: usize) -> [f32; 3] {
 }
 
 /// A slightly oblique scan whose first axis runs from left to right, as many do.
-fn draw_geometry(rng: &mut ChaCha8Rng) -> Geometry {
+fn draw_form(rng: &mut ChaCha8Rng) -> OutputForm {
     let [a, b] = std::array::from_fn(|_| f64::from(draw(-0.2, 0.2, rng)));
     let ((sin_a, cos_a), (sin_b, cos_b)) = (a.sin_cos(), b.sin_cos());
-    Geometry::MetaImage {
-        offset: std::array::from_fn(|_| f64::from(draw(-60.0, 60.0, rng))),
-        // Columns of a rotation about z by a and about x by b, x reversed.
-        direction: [
-            [-cos_a, -sin_a * cos_b, -sin_a * sin_b],
-            [-sin_a, cos_a * cos_b, cos_a * sin_b],
-            [0.0, -sin_b, cos_b],
-        ],
-        spacing: [SPACING[2], SPACING[1], SPACING[0]].map(f64::from),
-    }
+    let offset = std::array::from_fn(|_| f64::from(draw(-60.0, 60.0, rng)));
+    // Columns of a rotation about z by a and about x by b, x reversed.
+    let direction =
+        [[-cos_a, -sin_a * cos_b, -sin_a * sin_b], [-sin_a, cos_a * cos_b, cos_a * sin_b], [0.0, -sin_b, cos_b]];
+    OutputForm::placed(offset, direction, [SPACING[2], SPACING[1], SPACING[0]].map(f64::from))
 }
 
 impl Knee {

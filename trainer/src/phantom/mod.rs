@@ -130,7 +130,7 @@ fn soft_step(x: f32, width: f32) -> f32 {
 mod tests {
     use super::*;
     use crate::data::discover;
-    use ldseg::image::{Content, read_image, read_labels, read_study};
+    use ldseg_io::{Content, read_image, read_labels, read_recording};
     use std::collections::BTreeSet;
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
     fn a_beat_has_a_frame_for_each_label_map_and_volume() {
         let dir = tempfile::tempdir().unwrap();
         write(Kind::EchoCine, 1, 4, dir.path()).unwrap();
-        let Content::Cine(cine) = read_study(&dir.path().join("phantom0001.gif")).unwrap().content else {
+        let Content::Cine(cine) = read_recording(&dir.path().join("phantom0001.gif")).unwrap().content else {
             panic!("expected a cine")
         };
         let labels = read_labels(&dir.path().join("phantom0001_gt.nii.gz")).unwrap();

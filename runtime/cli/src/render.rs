@@ -1,0 +1,162 @@
+//! `ldseg render`.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use clap::builder::RangedU64ValueParser;
+use ldseg::bundle::{Bundle, Manifest};
+use ldseg::image::Image;
+use ldseg::segmenter::{SegmentOptions, Segmenter};
+use ldseg::{Error, ErrorKind, Result};
+use ldseg_evaluate::render::{Cut, Figure, Level, Study, View, diffusion, robustness};
+use ldseg_evaluate::robustness::Corruption;
+use ldseg_evaluate::scoring::{read_classes, reference_labels};
+use ldseg_io::{Content, case_name, read_recording};
+
+use super::robustness::corruptions;
+use super::segment::SamplingArgs;
+use super::{EngineArgs, Outcome, note, print};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum RenderCommand {
+    /// The latent on its way from noise to a segmentation: one frame or column a step
+    Diffusion(FigureArgs),
+    /// The segmentation under growing noise, with its Dice: one frame or column a strength
+    Robustness(RobustnessArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct FigureArgs {
+    /// A picture or volume, or a cine, of which one frame is shown
+    input: PathBuf,
+    /// Folder of the bundle
+    #[arg(long, value_name = "DIR")]
+    bundle: PathBuf,
+    /// The figure: .png for one sheet, .gif for an animation
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Frame of a cine, counted from 0
+    #[arg(long, value_name = "N")]
+    frame: Option<usize>,
+    /// Slice of a volume, counted from 0 [default: the middle one]
+    #[arg(long, value_name = "N")]
+    slice: Option<usize>,
+    /// Axis across which a volume is cut, 0 being the slowest one [default: 0]
+    #[arg(long, value_name = "AXIS")]
+    axis: Option<usize>,
+    /// Longest side of a panel, pixels
+    #[arg(long, value_name = "PIXELS", default_value = "224")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(16..=4096))]
+    size: usize,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RobustnessArgs {
+    #[command(flatten)]
+    figure: FigureArgs,
+    /// The image's reference label map
+    #[arg(long, value_name = "FILE")]
+    labels: PathBuf,
+    /// Classes with their stored values, as `ldseg evaluate` takes them [default: labels are class indices]
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
+    /// What is done to the image
+    #[arg(long, default_value = Corruption::Gaussian.name(), value_parser = corruptions())]
+    corruption: Corruption,
+    /// Strengths above 0, evenly up to the corruption's greatest
+    #[arg(long, default_value = "4", value_parser = RangedU64ValueParser::<usize>::new().range(1..=100))]
+    levels: usize,
+    /// Seed of the corruption
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    corruption_seed: u64,
+}
+
+/// What both figures start from.
+struct Scene {
+    segmenter: Segmenter,
+    image: Image,
+    options: SegmentOptions,
+    view: View,
+}
+
+pub(super) fn run(command: RenderCommand) -> anyhow::Result<Outcome> {
+    match command {
+        RenderCommand::Diffusion(args) => {
+            let (input, output) = (args.input.clone(), args.output.clone());
+            let Scene { mut segmenter, image, options, view } = scene(args)?;
+            diffusion(&mut segmenter, &image, &options, view).map_err(|e| e.in_file(&input))?.write(&output)?;
+            print(&format!("{} -> {}", input.display(), output.display()))?;
+        }
+        RenderCommand::Robustness(args) => draw_robustness(args)?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn draw_robustness(args: RobustnessArgs) -> anyhow::Result<()> {
+    let (input, output) = (args.figure.input.clone(), args.figure.output.clone());
+    let classes = args.classes.as_deref().map(read_classes).transpose()?;
+    let Scene { mut segmenter, image, options, view } = scene(args.figure)?;
+    let count = segmenter.manifest().classes.len();
+    if let Some(classes) = classes.as_ref().filter(|classes| classes.len() != count) {
+        let message = format!("{} classes are listed, but the bundle has {count}", classes.len());
+        return Err(Error::new(ErrorKind::Setting, message).into());
+    }
+    let reference = reference_labels(&args.labels, classes.as_deref(), count)?;
+    let name = case_name(&input).unwrap_or_default();
+    let strengths = std::iter::once(0.0).chain(args.corruption.strengths(args.levels)).collect();
+    let study = Study { name: &name, corruption: args.corruption, strengths, seed: args.corruption_seed };
+    let (figure, levels) =
+        robustness(&mut segmenter, &image, &reference, &study, &options, view).map_err(|e| e.in_file(&input))?;
+    figure.write(&output)?;
+    print(&table(segmenter.manifest(), args.corruption, &levels)?)
+}
+
+fn scene(args: FigureArgs) -> Result<Scene> {
+    Figure::check_name(&args.output)?;
+    let bundle = Bundle::load(&args.bundle)?;
+    let mut options = args.sampling.options(bundle.manifest())?;
+    let image = read(&args.input, args.frame, bundle.manifest()).map_err(|e| e.in_file(&args.input))?;
+    options.frame = args.frame.unwrap_or(0) as u64;
+    let segmenter = Segmenter::from_bundle(&bundle, &args.engine.options())?;
+    let cut = match (args.axis, args.slice) {
+        (None, None) => None,
+        (axis, index) => Some(Cut { axis: axis.unwrap_or(0), index }),
+    };
+    Ok(Scene { segmenter, image, options, view: View { cut, size: args.size } })
+}
+
+fn read(path: &Path, frame: Option<usize>, manifest: &Manifest) -> Result<Image> {
+    let mut study = read_recording(path)?;
+    if study.luminance_serves() && manifest.channels == 1 {
+        study = study.into_grey();
+    }
+    study.notes.iter().for_each(|text| note(&format!("{}: {text}", path.display())));
+    let fail = |message: String| Err(Error::new(ErrorKind::Setting, message));
+    match (study.content, frame) {
+        (Content::Still(image), None) => Ok(image),
+        (Content::Still(_), Some(_)) => fail("is a still image, it has no frames to choose from".into()),
+        (Content::Cine(cine), Some(frame)) => cine.frame(frame),
+        (Content::Cine(cine), None) => fail(format!("is a cine of {} frames, --frame says which is shown", cine.len())),
+    }
+}
+
+/// Strengths down, classes across.
+fn table(
+    manifest: &Manifest,
+    corruption: Corruption,
+    levels: &[Level],
+) -> std::result::Result<String, std::fmt::Error> {
+    let mut text = format!("| {} |", corruption.name());
+    let names = manifest.classes.iter().skip(1).map(|class| class.name.as_str());
+    names.chain(["mean"]).try_for_each(|name| write!(text, " {name} |"))?;
+    write!(text, "\n|{}", "---|".repeat(manifest.classes.len() + 1))?;
+    for level in levels {
+        write!(text, "\n| {:.3} |", level.strength)?;
+        level.dice.iter().try_for_each(|dice| write!(text, " {dice:.3} |"))?;
+    }
+    Ok(text)
+}

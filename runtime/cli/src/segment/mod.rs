@@ -1,0 +1,255 @@
+//! `ldseg segment`.
+
+mod cohort;
+mod dicom;
+mod frames;
+mod job;
+mod results;
+mod sampling;
+
+use std::{
+    collections::HashSet,
+    fs,
+    io::IsTerminal,
+    path::{Path, PathBuf},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use ldseg::bundle::{Bundle, Manifest};
+use ldseg::engine::EngineOptions;
+use ldseg::frames::{FrameOptions, Frames};
+use ldseg::segmenter::Segmenter;
+use ldseg::{Error, ErrorKind, Result};
+use ldseg_io::{PROBABILITIES, SAMPLES, Sector};
+use ldseg_recording::heart::{AtriumClasses, HeartClasses};
+
+use self::cohort::CohortArgs;
+use self::dicom::{DICOM_SEG, DICOM_SR, DicomArgs};
+pub(super) use self::frames::FrameArgs;
+pub(super) use self::results::{ClassResult, mean};
+use self::results::{Document, Done, FileOutcome, FileResult};
+pub(super) use self::sampling::SamplingArgs;
+use super::inputs::{Job, jobs};
+use super::{EngineArgs, Outcome, note, print, print_json, report};
+
+const OVERLAY: &str = "_overlay";
+const UNCERTAINTY: &str = "_uncertainty";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct SegmentArgs {
+    /// Images or cines, folders of them, or `.txt` files that list them, one a line, relative to the list
+    #[arg(required = true)]
+    input: Vec<PathBuf>,
+    /// Folder of the bundle
+    #[arg(long, value_name = "DIR")]
+    bundle: PathBuf,
+    /// Folder for the outputs, made where it is missing
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    frames: FrameArgs,
+    #[command(flatten)]
+    cohort: CohortArgs,
+    /// Also write the image with its segmentation drawn over it: a PNG, or a GIF for a cine
+    #[arg(long)]
+    overlay: bool,
+    /// Also write a map of the uncertainty, 0 to 1
+    #[arg(long)]
+    uncertainty: bool,
+    #[command(flatten)]
+    dicom: DicomArgs,
+    /// Find the ultrasound sector, and segment the part of each frame that shows it
+    #[arg(long)]
+    crop_sector: bool,
+    /// Also write each sample's label map (`X_samples.nii.gz`, samples along the last axis) and the mean probabilities
+    /// (`X_probabilities.nii.gz`, classes along the last axis); `ldseg evaluate` scores them
+    #[arg(long)]
+    keep_samples: bool,
+    /// Also measure the left ventricle and atrium in echocardiograms: area, long axis and volume, and over a cine the
+    /// ejection fraction; with --json
+    #[arg(long, requires = "json")]
+    measure: bool,
+    /// Pixel spacing in mm of pictures and cines whose files do not tell it, for measuring and a cine's outputs; pixels
+    /// are square then
+    #[arg(long, value_name = "MM", value_parser = millimetres)]
+    pixel_spacing: Option<f64>,
+    /// Print the results as one JSON document, and write each image's to a file named after it
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn millimetres(text: &str) -> std::result::Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    if value.is_finite() && value > 0.0 { Ok(value) } else { Err("expected a positive number".into()) }
+}
+
+/// What segments.
+struct Worker {
+    segmenter: Segmenter,
+    frames: Frames,
+    /// The part of the input's frames that is segmented, where it is not the whole.
+    sector: Option<Sector>,
+}
+
+/// Everything that is to be done, after the bundle and the settings were found to be in order.
+struct Plan {
+    bundle: Bundle,
+    engine: EngineOptions,
+    frames: FrameOptions,
+    jobs: Vec<Job>,
+    output: PathBuf,
+    overlay: bool,
+    uncertainty: bool,
+    dicom: DicomArgs,
+    crop_sector: bool,
+    keep_samples: bool,
+    skip_done: bool,
+    /// Set where measuring was asked for.
+    measure: Option<HeartClasses>,
+    /// Set where measuring was asked for and the bundle has an atrium.
+    atrium: Option<AtriumClasses>,
+    pixel_spacing: Option<f64>,
+    json: bool,
+}
+
+pub(super) fn run(args: SegmentArgs) -> anyhow::Result<Outcome> {
+    let plan = Plan::new(args)?;
+    let frames = Frames::new(plan.frames.clone())?;
+    let mut worker = Worker { segmenter: Segmenter::from_bundle(&plan.bundle, &plan.engine)?, frames, sector: None };
+    prepare_output(&plan.output)?;
+    let files = plan.segment_all(&mut worker)?;
+    let success = !files.iter().any(|file| matches!(file.outcome, FileOutcome::Failed { .. }));
+    if plan.json {
+        print_json(&plan.document(files))?;
+    }
+    Ok(Outcome::from_success(success))
+}
+
+impl Plan {
+    fn new(args: SegmentArgs) -> Result<Self> {
+        let bundle = Bundle::load(&args.bundle)?;
+        let measure = args.measure.then(|| heart_classes(bundle.manifest())).transpose()?;
+        let names = bundle.manifest().classes.iter().map(|class| class.name.as_str());
+        let atrium = args.measure.then(|| AtriumClasses::find(names)).flatten();
+        let mut options = args.sampling.options(bundle.manifest())?;
+        // An ejection fraction of each sample gives its interval.
+        options.keep_samples = args.keep_samples || (measure.is_some() && options.samples > 1);
+        let keep = args.keep_samples;
+        let suffixes = [
+            (args.overlay, OVERLAY),
+            (args.uncertainty, UNCERTAINTY),
+            (args.dicom.seg(), DICOM_SEG),
+            (args.dicom.report(), DICOM_SR),
+            (keep, SAMPLES),
+            (keep, PROBABILITIES),
+        ];
+        let suffixes: Vec<_> = suffixes.iter().filter(|(asked, _)| *asked).map(|(_, suffix)| *suffix).collect();
+        let jobs = jobs(&args.input, &suffixes, bundle.manifest().channels);
+        Ok(Self {
+            bundle,
+            engine: args.engine.options(),
+            frames: args.frames.options(options),
+            jobs: args.cohort.part_of(jobs)?,
+            output: args.output,
+            overlay: args.overlay,
+            uncertainty: args.uncertainty,
+            dicom: args.dicom,
+            crop_sector: args.crop_sector,
+            keep_samples: args.keep_samples,
+            skip_done: args.cohort.skip_done,
+            measure,
+            atrium,
+            pixel_spacing: args.pixel_spacing,
+            json: args.json,
+        })
+    }
+
+    fn document(&self, files: Vec<FileResult>) -> Document<'_> {
+        Document {
+            bundle: &self.bundle.manifest().name,
+            engine: self.engine.engine.name(),
+            device: self.engine.device.name(),
+            sampler: self.frames.segment.sampler,
+            steps: self.frames.segment.steps,
+            samples: self.frames.segment.samples,
+            seed: self.frames.segment.seed,
+            files,
+        }
+    }
+
+    /// Segments one file after the other; one that fails is reported and leaves the others alone.
+    fn segment_all(&self, worker: &mut Worker) -> anyhow::Result<Vec<FileResult>> {
+        let files = self.jobs.iter().flat_map(|job| &job.files);
+        let inputs: HashSet<_> = files.filter_map(|file| file.canonicalize().ok()).collect();
+        let bar = progress_bar(self.jobs.len());
+        let mut files = Vec::with_capacity(self.jobs.len());
+        for job in &self.jobs {
+            if let Some(output) = job.name.as_ref().ok().filter(|_| self.skip_done).and_then(|name| self.existing(name))
+            {
+                files.push(FileResult {
+                    input: job.input.clone(),
+                    outcome: FileOutcome::Skipped { output, skipped: true },
+                });
+                bar.inc(1);
+                continue;
+            }
+            let result = match &job.name {
+                Ok(name) => self.segment(worker, job, name, &inputs).map_err(|e| e.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            let outcome = bar.suspend(|| self.tell(&job.input, result))?;
+            files.push(FileResult { input: job.input.clone(), outcome });
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        Ok(files)
+    }
+
+    fn tell(&self, input: &Path, result: std::result::Result<Done, String>) -> anyhow::Result<FileOutcome> {
+        match result {
+            Ok(done) => {
+                done.notes.iter().for_each(|text| note(&format!("{}: {text}", input.display())));
+                if !self.json {
+                    print(&format!("{} -> {} ({:.2} s)", input.display(), done.output.display(), done.seconds))?;
+                }
+                Ok(FileOutcome::Done(Box::new(done)))
+            }
+            Err(error) => {
+                report(&error);
+                Ok(FileOutcome::Failed { error })
+            }
+        }
+    }
+}
+
+pub(super) fn heart_classes(manifest: &Manifest) -> Result<HeartClasses> {
+    HeartClasses::find(manifest.classes.iter().map(|class| class.name.as_str())).ok_or_else(|| {
+        let message = format!(
+            "--measure needs a bundle with the classes `left ventricle` and `myocardium`, {} has others",
+            manifest.name
+        );
+        Error::new(ErrorKind::Setting, message)
+    })
+}
+
+/// Makes the folder and tries to write into it, before the first image is worked on in vain.
+pub(super) fn prepare_output(output: &Path) -> Result<()> {
+    let probe = output.join(format!(".ldseg-{}", std::process::id()));
+    fs::create_dir_all(output)
+        .and_then(|()| fs::write(&probe, []))
+        .and_then(|()| fs::remove_file(&probe))
+        .map_err(|e| Error::with_source(ErrorKind::Io, "cannot write to the output folder", e).in_file(output))
+}
+
+/// Shown on a terminal, for more than one file.
+fn progress_bar(files: usize) -> ProgressBar {
+    if files < 2 || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} images, {eta} left");
+    ProgressBar::new(files as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

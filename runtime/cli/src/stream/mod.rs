@@ -1,0 +1,322 @@
+//! `ldseg stream`: frames answered as they come.
+
+mod source;
+
+use std::io::{Write, stdin, stdout};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use ldseg::bundle::Bundle;
+use ldseg::engine::EngineOptions;
+use ldseg::frames::{FrameOptions, Frames};
+use ldseg::image::{Geometry, Image};
+use ldseg::queue::{Queue, WhenFull};
+use ldseg::segmenter::{Segmentation, Segmenter};
+use ldseg::{Error, ErrorKind, Result, Tensor};
+use ldseg_io::{Content as RecordingContent, OutputForm, case_name, read_recording, write_labels};
+use ldseg_recording::heart::{HeartClasses, Ventricle, ventricle};
+use serde::Serialize;
+
+use self::source::{Content, Waiting, read_pixels, watch};
+use super::segment::{ClassResult, FrameArgs, SamplingArgs, heart_classes, mean, millimetres, prepare_output};
+use super::{EngineArgs, Outcome, note, print, report};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StreamArgs {
+    /// Folder of the bundle
+    #[arg(long, value_name = "DIR")]
+    bundle: PathBuf,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    frames: FrameArgs,
+    /// Frames that may wait
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000), default_value = "2")]
+    queue: usize,
+    /// What happens to a frame that comes while the queue is full: the oldest one is dropped, or the source waits
+    #[arg(long, value_parser = policies(), default_value = WhenFull::DropOldest.name())]
+    when_full: WhenFull,
+    /// Also write each label map into this folder
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Write labels to standard output, not JSON: for each answered frame its index, 8 bytes, the least significant first,
+    /// then a byte a pixel
+    #[arg(long)]
+    raw_labels: bool,
+    /// Also measure the left ventricle
+    #[arg(long)]
+    measure: bool,
+    /// Pixel spacing in mm, for measuring
+    #[arg(long, value_name = "MM", value_parser = millimetres)]
+    pixel_spacing: Option<f64>,
+}
+
+/// Exactly one of the two.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+struct SourceArgs {
+    /// Read raw frames of this height and width from standard input, 8 bits a channel, without any header
+    #[arg(long, value_name = "HxW", value_parser = size, conflicts_with = "watch")]
+    size: Option<[usize; 2]>,
+    /// Channels of a raw frame's pixels: 1, or 3 for RGB
+    #[arg(long, value_name = "N", requires = "size", value_parser = ["1", "3"], default_value = "1")]
+    pixel_channels: String,
+    /// Read image files as they appear in this folder
+    #[arg(long, value_name = "DIR")]
+    watch: Option<PathBuf>,
+    /// Leave when no new file has come for so long [default: never]
+    #[arg(long, value_name = "SECONDS", requires = "watch", value_parser = seconds)]
+    idle_seconds: Option<Duration>,
+}
+
+fn policies() -> impl TypedValueParser<Value = WhenFull> {
+    PossibleValuesParser::new(WhenFull::ALL.map(WhenFull::name)).try_map(|name| name.parse::<WhenFull>())
+}
+
+fn size(text: &str) -> std::result::Result<[usize; 2], String> {
+    let numbers = text.split_once('x').and_then(|(h, w)| Some([h.parse().ok()?, w.parse().ok()?]));
+    match numbers {
+        Some(size) if size.iter().all(|n| (1..=16_384).contains(n)) => Ok(size),
+        _ => Err("expected height and width, each 1 to 16384, as in 480x640".into()),
+    }
+}
+
+fn seconds(text: &str) -> std::result::Result<Duration, String> {
+    let value: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    Duration::try_from_secs_f64(value).map_err(|_| "expected a number of seconds, 0 or more".into())
+}
+
+/// One answered frame, or one that could not be.
+#[derive(Serialize)]
+struct Line {
+    frame: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<PathBuf>,
+    /// Frames given up since the last answer.
+    dropped: u64,
+    #[serde(flatten)]
+    outcome: LineOutcome,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum LineOutcome {
+    Answer(Box<Answer>),
+    Failed { error: String },
+}
+
+#[derive(Serialize)]
+struct Answer {
+    /// From the frame's arrival to its answer.
+    latency_ms: f64,
+    /// From its pixels to its labels.
+    compute_ms: f64,
+    /// Denoiser calls.
+    steps: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_time: Option<bool>,
+    unsure: bool,
+    mean_uncertainty: f64,
+    classes: Vec<ClassResult>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_ventricle: Option<Ventricle>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<PathBuf>,
+}
+
+/// The last line.
+#[derive(Debug, Default, Serialize)]
+struct End {
+    answered: u64,
+    failed: u64,
+    dropped: u64,
+    /// Answers after the deadline.
+    late: u64,
+    longest_latency_ms: f64,
+}
+
+/// Everything that a frame's answer needs.
+struct Stream {
+    bundle: Bundle,
+    segmenter: Segmenter,
+    frames: Frames,
+    /// Height, width and channels of raw frames.
+    shape: Option<[usize; 3]>,
+    output: Option<PathBuf>,
+    raw_labels: bool,
+    measure: Option<HeartClasses>,
+    pixel_spacing: Option<f64>,
+}
+
+pub(super) fn run(args: StreamArgs) -> anyhow::Result<Outcome> {
+    let StreamArgs { source, queue, when_full, .. } = &args;
+    let queue = Queue::new(*queue, *when_full);
+    let (folder, idle) = (source.watch.clone(), source.idle_seconds);
+    let mut stream = Stream::new(&args)?;
+    let bytes = stream.shape.map_or(0, |shape| shape.iter().product());
+    let (end, read) = thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let read = match &folder {
+                Some(folder) => watch(folder, idle, &queue),
+                None => read_pixels(stdin().lock(), bytes, &queue),
+            };
+            queue.close();
+            read
+        });
+        let end = stream.answer_all(&queue);
+        // Whoever waits for room in the queue learns that nobody takes anything any more.
+        queue.close();
+        (end, reader.join())
+    });
+    let end = end?;
+    let read = read.map_err(|_| anyhow::anyhow!("the reader has stopped"))?;
+    if let Err(error) = &read {
+        report(error);
+    }
+    if args.raw_labels {
+        note(&format!("{} frames answered, {} dropped, {} failed", end.answered, end.dropped, end.failed));
+    } else {
+        print(&serde_json::to_string(&serde_json::json!({ "end": end }))?)?;
+    }
+    Ok(Outcome::from_success(read.is_ok() && end.failed == 0))
+}
+
+impl Stream {
+    fn new(args: &StreamArgs) -> Result<Self> {
+        let bundle = Bundle::load(&args.bundle)?;
+        let manifest = bundle.manifest();
+        if manifest.spatial_axes != 2 {
+            let message = format!("{} segments volumes, expected a bundle for pictures", manifest.name);
+            return Err(Error::new(ErrorKind::Setting, message));
+        }
+        let measure = args.measure.then(|| heart_classes(manifest)).transpose()?;
+        if measure.is_some() && args.source.size.is_some() && args.pixel_spacing.is_none() {
+            return Err(Error::new(ErrorKind::Setting, "--measure of raw frames needs --pixel-spacing"));
+        }
+        let frames: FrameOptions = args.frames.options(args.sampling.options(manifest)?);
+        let engine: EngineOptions = args.engine.clone().options();
+        if let Some(output) = &args.output {
+            prepare_output(output)?;
+        }
+        let channels = if args.source.pixel_channels == "3" { 3 } else { 1 };
+        Ok(Self {
+            segmenter: Segmenter::from_bundle(&bundle, &engine)?,
+            frames: Frames::new(frames)?,
+            shape: args.source.size.map(|[height, width]| [height, width, channels]),
+            output: args.output.clone(),
+            raw_labels: args.raw_labels,
+            measure,
+            pixel_spacing: args.pixel_spacing,
+            bundle,
+        })
+    }
+
+    fn answer_all(&mut self, queue: &Queue<Waiting>) -> anyhow::Result<End> {
+        let mut end = End::default();
+        while let Some((waiting, dropped)) = queue.pop() {
+            end.dropped += dropped;
+            let frame = waiting.index;
+            let file = match &waiting.content {
+                Content::File(path) => Some(path.clone()),
+                Content::Pixels(_) => None,
+            };
+            let outcome = match self.answer(&waiting, file.as_deref()) {
+                Ok((answer, segmentation)) => {
+                    end.answered += 1;
+                    end.late += u64::from(answer.in_time == Some(false));
+                    end.longest_latency_ms = end.longest_latency_ms.max(answer.latency_ms);
+                    if self.raw_labels {
+                        write_raw(frame, &segmentation)?;
+                    }
+                    LineOutcome::Answer(Box::new(answer))
+                }
+                Err(error) => {
+                    end.failed += 1;
+                    report(&error);
+                    LineOutcome::Failed { error: error.to_string() }
+                }
+            };
+            if !self.raw_labels {
+                print(&serde_json::to_string(&Line { frame, file, dropped, outcome })?)?;
+            }
+        }
+        Ok(end)
+    }
+
+    fn answer(&mut self, waiting: &Waiting, file: Option<&Path>) -> Result<(Answer, Segmentation)> {
+        let (image, spacing) = self.image(&waiting.content)?;
+        let in_file = |e: Error| match file {
+            Some(file) => e.in_file(file),
+            None => e,
+        };
+        let frame = self.frames.segment(&mut self.segmenter, &image, waiting.index).map_err(in_file)?;
+        let segmentation = frame.segmentation;
+        let output = self.output.as_ref().map(|folder| {
+            let name = file.and_then(case_name).unwrap_or_else(|| format!("frame{:06}", waiting.index));
+            folder.join(format!("{name}.png"))
+        });
+        if let Some(path) = &output {
+            write_labels(path, &segmentation.labels, &OutputForm::picture())?;
+        }
+        let left_ventricle = match self.measure.zip(spacing) {
+            Some((classes, spacing)) => ventricle(&segmentation.labels, classes, spacing)?,
+            None => None,
+        };
+        let classes = ClassResult::all(self.bundle.manifest(), &segmentation)?;
+        let answer = Answer {
+            latency_ms: milliseconds(waiting.arrived.elapsed()),
+            compute_ms: milliseconds(frame.time),
+            steps: segmentation.steps,
+            in_time: frame.in_time,
+            unsure: ClassResult::any_unsure(&classes),
+            mean_uncertainty: mean(&segmentation.uncertainty),
+            classes,
+            left_ventricle,
+            output,
+        };
+        Ok((answer, segmentation))
+    }
+
+    /// The image, and its pixel spacing where it is known.
+    fn image(&self, content: &Content) -> Result<(Image, Option<[f64; 2]>)> {
+        let given = self.pixel_spacing.map(|spacing| [spacing; 2]);
+        let grey = self.bundle.manifest().channels == 1;
+        match content {
+            Content::Pixels(pixels) => {
+                let [height, width, channels] = self.shape.unwrap_or_default();
+                let value = |i: ndarray::IxDyn| f32::from(pixels[(i[1] * width + i[2]) * channels + i[0]]);
+                let data = Tensor::from_shape_fn(vec![channels, height, width], value);
+                let image = Image { data, geometry: Geometry::default() };
+                Ok((if grey { image.into_grey() } else { image }, given))
+            }
+            Content::File(path) => {
+                let mut recording = read_recording(path)?;
+                if grey && recording.luminance_serves() {
+                    recording = recording.into_grey();
+                }
+                let own = recording.spacing().and_then(|spacing| <[f64; 2]>::try_from(spacing).ok());
+                let RecordingContent::Still(image) = recording.content else {
+                    return Err(Error::new(ErrorKind::Format, "is a cine, expected one frame a file").in_file(path));
+                };
+                Ok((image, own.or(given)))
+            }
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn write_raw(frame: u64, segmentation: &Segmentation) -> std::io::Result<()> {
+    let mut out = stdout().lock();
+    out.write_all(&frame.to_le_bytes())?;
+    out.write_all(&segmentation.labels.iter().copied().collect::<Vec<u8>>())?;
+    out.flush()
+}

@@ -1,0 +1,179 @@
+//! `manifest.yaml`: everything about a model that is not a weight. Unknown keys are errors.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::diffusion::{LatentStandardisation, MAX_TIMESTEPS, Prediction, Sampler, ScheduleKind};
+use crate::engine::NetworkSpec;
+use crate::preprocess::{Normalisation, Resampling, SpacingPolicy};
+use crate::{Error, ErrorKind, Result};
+
+/// The one format version that this code reads and writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Largest network input, channels aside: far above any model's, low enough to allocate.
+const MAX_VOXELS: usize = 1 << 31;
+
+/// Most channels that a model may take.
+pub const MAX_CHANNELS: usize = 8;
+
+/// All of `manifest.yaml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Always [`FORMAT_VERSION`]; any other is an error.
+    pub format_version: u32,
+    /// The model's name, e.g. `echo`.
+    pub name: String,
+    /// 2 or 3.
+    pub spatial_axes: usize,
+    /// Size of the network's input along each spatial axis, slowest first: `[H, W]` or `[D, H, W]`.
+    pub input_size: Vec<usize>,
+    /// How the file's voxel spacing is honoured.
+    pub spacing: SpacingPolicy,
+    /// Image channels: 1 for grey, 3 for RGB; [`MAX_CHANNELS`] at most.
+    pub channels: usize,
+    /// Intensity normalisation, per image.
+    pub normalisation: Normalisation,
+    /// Resampling from the file's grid to the network's (`input_size`, or as `spacing` says) and back.
+    pub resampling: Resampling,
+    /// Classes in index order; index 0 is background.
+    pub classes: Vec<Class>,
+    /// Latent shape without the batch axis: `[C, h, w]` or `[C, d, h, w]`.
+    pub latent_shape: Vec<usize>,
+    /// Number of diffusion timesteps T.
+    pub timesteps: usize,
+    /// Noise schedule.
+    pub schedule: ScheduleKind,
+    /// What the denoiser predicts.
+    pub prediction: Prediction,
+    /// How latents are standardised, always per sample.
+    pub latent_standardisation: LatentStandardisation,
+    /// Sampler used unless asked otherwise.
+    pub default_sampler: Sampler,
+    /// Steps used unless asked otherwise.
+    pub default_steps: usize,
+    /// ONNX operator set of all four networks.
+    pub onnx_opset: i64,
+    /// Inputs and outputs of each network, keyed by file stem: `image_encoder`, `denoiser`, `label_decoder`,
+    /// `label_encoder`.
+    pub networks: BTreeMap<String, NetworkSpec>,
+    /// How far an engine may be from the golden tensors; absent for f32 networks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerances: Option<Tolerances>,
+    /// SHA-256 and size of every other file of the bundle, keyed by file name.
+    pub files: BTreeMap<String, FileEntry>,
+    /// Where the weights came from.
+    pub provenance: Provenance,
+}
+
+/// One segmentation class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Class {
+    /// Its name, e.g. `left ventricle`.
+    pub name: String,
+    /// Overlay colour, 8-bit RGB.
+    pub colour: [u8; 3],
+    /// Expected Dice ([`crate::uncertainty::expected_dice`]) below which the structure is flagged as unsure, above 0 to 1.
+    /// Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsure_below: Option<f64>,
+}
+
+/// How far an engine may be from the golden tensors, which f32 networks computed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tolerances {
+    /// Largest difference of one network's output, over the standard deviation of the reference.
+    pub network: f64,
+    /// Largest difference of a class probability after the whole loop.
+    pub probability: f64,
+    /// Smallest part of voxels with equal labels after the whole loop.
+    pub label_agreement: f64,
+}
+
+impl Default for Tolerances {
+    /// Those of f32 networks.
+    fn default() -> Self {
+        Self { network: 1e-4, probability: 1e-3, label_agreement: 0.999 }
+    }
+}
+
+/// Integrity of one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Lower-case hexadecimal SHA-256.
+    pub sha256: String,
+    /// Length in bytes.
+    pub size: u64,
+}
+
+/// Where a bundle's weights came from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// The recipe's name.
+    pub recipe: String,
+    /// The seed of split, initialisation and training.
+    pub seed: u64,
+    /// Version of the code that wrote the bundle.
+    pub code_version: String,
+    /// Day of export, `YYYY-MM-DD`.
+    pub date: String,
+}
+
+impl Manifest {
+    /// Checks everything that the types alone don't.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bundle`], naming the key and what was expected.
+    pub fn validate(&self) -> Result<()> {
+        let fail = |message: String| Err(Error::new(ErrorKind::Bundle, message));
+        if self.format_version != FORMAT_VERSION {
+            return fail(format!("format_version is {}, expected {FORMAT_VERSION}", self.format_version));
+        }
+        if !matches!(self.spatial_axes, 2 | 3) {
+            return fail(format!("spatial_axes is {}, expected 2 or 3", self.spatial_axes));
+        }
+        if self.input_size.len() != self.spatial_axes || self.input_size.contains(&0) {
+            return fail(format!(
+                "input_size is {:?}, expected {} positive numbers",
+                self.input_size, self.spatial_axes
+            ));
+        }
+        if self.latent_shape.len() != self.spatial_axes + 1 || self.latent_shape.contains(&0) {
+            return fail(format!(
+                "latent_shape is {:?}, expected {} positive numbers",
+                self.latent_shape,
+                self.spatial_axes + 1
+            ));
+        }
+        if let Some(problem) = self.spacing.problem(self.spatial_axes) {
+            return fail(problem);
+        }
+        if !(1..=MAX_CHANNELS).contains(&self.channels) {
+            return fail(format!("channels is {}, expected 1 to {MAX_CHANNELS}", self.channels));
+        }
+        if !(2..=256).contains(&self.classes.len()) {
+            return fail(format!("classes has {} entries, expected 2 to 256", self.classes.len()));
+        }
+        let out_of_range = |class: &&Class| class.unsure_below.is_some_and(|least| !(least > 0.0 && least <= 1.0));
+        if let Some(class) = self.classes.iter().find(out_of_range) {
+            return fail(format!("class `{}`: unsure_below is out of range, expected above 0 to 1", class.name));
+        }
+        let voxels = self.input_size.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
+        if voxels.is_none_or(|voxels| voxels > MAX_VOXELS) {
+            return fail(format!("input_size is {:?}, expected at most {MAX_VOXELS} voxels", self.input_size));
+        }
+        if !(2..=MAX_TIMESTEPS).contains(&self.timesteps) {
+            return fail(format!("timesteps is {}, expected 2 to {MAX_TIMESTEPS}", self.timesteps));
+        }
+        if !(1..self.timesteps).contains(&self.default_steps) {
+            return fail(format!("default_steps is {}, expected 1 to {}", self.default_steps, self.timesteps - 1));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,277 @@
+//! Engines run the networks of a bundle.
+//!
+//! Each engine sees ONNX bytes only, never a path. Same bundle, same input: outputs agree between engines to rounding,
+//! and on one engine and machine they are bit-identical from run to run. With tract that holds for any thread count. ONNX
+//! Runtime cuts the sums of a convolution or matrix product into blocks whose length depends on each thread's share of
+//! the output where that share is small (64 columns or fewer), so there another thread count may change the last bits.
+
+#[cfg(feature = "ort")]
+mod ort;
+mod spec;
+#[cfg(feature = "tract")]
+mod tract;
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+pub use spec::{NetworkSpec, TensorSpec};
+
+use crate::{Error, ErrorKind, Result, Tensor};
+
+/// One network of a bundle, ready to run.
+pub trait Network: Send {
+    /// Runs it: inputs and outputs in the order of the [`NetworkSpec`], every one with the batch axis first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ShapeMismatch`] for other shapes than the spec's, [`ErrorKind::Engine`] where the run fails.
+    fn run(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>>;
+}
+
+/// Which engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    /// tract, pure Rust.
+    Tract,
+    /// ONNX Runtime.
+    Ort,
+}
+
+/// Which processor runs the networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// Any CPU.
+    Cpu,
+    /// NVIDIA CUDA, by ONNX Runtime.
+    Cuda,
+    /// NVIDIA TensorRT, by ONNX Runtime.
+    TensorRt,
+    /// Intel OpenVINO, by ONNX Runtime.
+    OpenVino,
+    /// XNNPACK, by ONNX Runtime.
+    Xnnpack,
+}
+
+/// How to run networks.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// The engine.
+    pub engine: EngineKind,
+    /// The device.
+    pub device: Device,
+    /// CPU threads, at least 1.
+    pub threads: usize,
+    /// Where libonnxruntime is; `None` looks at ORT_DYLIB_PATH, then beside the executable.
+    pub ort_library: Option<PathBuf>,
+}
+
+impl EngineOptions {
+    /// More threads than this are a mistake, and no engine would survive them.
+    pub const MAX_THREADS: usize = 1024;
+
+    /// What was asked for by name, e.g. `ort` on `cuda`, completed with the defaults.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Setting`] for an unknown name.
+    pub fn named(engine: Option<&str>, device: Option<&str>, threads: Option<usize>) -> Result<Self> {
+        let default = Self::default();
+        Ok(Self {
+            engine: engine.map(str::parse).transpose()?.unwrap_or(default.engine),
+            device: device.map(str::parse).transpose()?.unwrap_or(default.device),
+            threads: threads.unwrap_or(default.threads),
+            ort_library: None,
+        })
+    }
+}
+
+/// The default engine of this build (tract where it is compiled in) on the CPU, with all its threads.
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            engine: if cfg!(feature = "tract") { EngineKind::Tract } else { EngineKind::Ort },
+            device: Device::Cpu,
+            threads: std::thread::available_parallelism().map_or(1, |n| n.get()).min(Self::MAX_THREADS),
+            ort_library: None,
+        }
+    }
+}
+
+impl EngineKind {
+    /// All engines, compiled in or not.
+    pub const ALL: [Self; 2] = [Self::Tract, Self::Ort];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tract => "tract",
+            Self::Ort => "ort",
+        }
+    }
+}
+
+impl Device {
+    /// All devices.
+    pub const ALL: [Self; 5] = [Self::Cpu, Self::Cuda, Self::TensorRt, Self::OpenVino, Self::Xnnpack];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::TensorRt => "tensorrt",
+            Self::OpenVino => "openvino",
+            Self::Xnnpack => "xnnpack",
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Parses what [`fmt::Display`] writes: `tract` or `ort`.
+impl FromStr for EngineKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        one_of(&Self::ALL, name)
+    }
+}
+
+/// Parses what [`fmt::Display`] writes, e.g. `cpu` or `tensorrt`.
+impl FromStr for Device {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        one_of(&Self::ALL, name)
+    }
+}
+
+fn one_of<T: Copy + fmt::Display>(all: &[T], name: &str) -> Result<T> {
+    all.iter().copied().find(|candidate| candidate.to_string() == name).ok_or_else(|| {
+        let names: Vec<_> = all.iter().map(T::to_string).collect();
+        Error::new(ErrorKind::Setting, format!("expected one of {}, found `{name}`", names.join(", ")))
+    })
+}
+
+/// Loads one ONNX network from memory; `name` is what errors call it. What it runs is checked against `spec`: every call's input shapes, and that
+/// the outputs have their shapes and finite values.
+///
+/// # Errors
+/// [`ErrorKind::Engine`] where the engine is not part of this build, the device or library is not there, or the
+/// network cannot be loaded or differs from `spec`; [`ErrorKind::Setting`] for a thread count out of range. Never falls
+/// back to another engine or device.
+pub fn load_network(name: &str, onnx: &[u8], spec: &NetworkSpec, options: &EngineOptions) -> Result<Box<dyn Network>> {
+    if !(1..=EngineOptions::MAX_THREADS).contains(&options.threads) {
+        return Err(Error::new(
+            ErrorKind::Setting,
+            format!("threads is {}, expected 1 to {}", options.threads, EngineOptions::MAX_THREADS),
+        ));
+    }
+    let network: Box<dyn Network> = match options.engine {
+        EngineKind::Tract => load_tract(name, onnx, spec, options)?,
+        EngineKind::Ort => load_ort(name, onnx, spec, options)?,
+    };
+    Ok(Box::new(Checked { name: name.to_string(), spec: spec.clone(), network }))
+}
+
+#[cfg(feature = "tract")]
+fn load_tract(name: &str, onnx: &[u8], spec: &NetworkSpec, options: &EngineOptions) -> Result<Box<dyn Network>> {
+    if options.device != Device::Cpu {
+        return Err(Error::new(
+            ErrorKind::Engine,
+            format!("engine tract runs on device cpu only, not on {}; try --engine ort", options.device),
+        ));
+    }
+    Ok(Box::new(tract::TractNetwork::load(name, onnx, spec, options.threads)?))
+}
+
+#[cfg(not(feature = "tract"))]
+fn load_tract(_: &str, _: &[u8], _: &NetworkSpec, _: &EngineOptions) -> Result<Box<dyn Network>> {
+    Err(Error::new(ErrorKind::Engine, "this build has no engine tract (cargo feature `tract`)"))
+}
+
+#[cfg(feature = "ort")]
+fn load_ort(name: &str, onnx: &[u8], spec: &NetworkSpec, options: &EngineOptions) -> Result<Box<dyn Network>> {
+    Ok(Box::new(ort::OrtNetwork::load(name, onnx, spec, options)?))
+}
+
+#[cfg(not(feature = "ort"))]
+fn load_ort(_: &str, _: &[u8], _: &NetworkSpec, _: &EngineOptions) -> Result<Box<dyn Network>> {
+    Err(Error::new(ErrorKind::Engine, "this build has no engine ort (cargo feature `ort`)"))
+}
+
+/// Holds an engine's network to its spec.
+struct Checked {
+    name: String,
+    spec: NetworkSpec,
+    network: Box<dyn Network>,
+}
+
+impl Network for Checked {
+    fn run(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+        let batch = inputs.first().and_then(|input| input.shape().first()).copied().unwrap_or(0);
+        check_shapes(&self.name, "input", &self.spec.inputs, inputs, batch)?;
+        let outputs = self.network.run(inputs)?;
+        check_shapes(&self.name, "output", &self.spec.outputs, &outputs.iter().collect::<Vec<_>>(), batch)?;
+        for (output, spec) in outputs.iter().zip(&self.spec.outputs) {
+            if !output.iter().all(|value| value.is_finite()) {
+                return Err(Error::new(
+                    ErrorKind::Engine,
+                    format!("{}: output `{}` holds values that are not finite", self.name, spec.name),
+                ));
+            }
+        }
+        Ok(outputs)
+    }
+}
+
+fn check_shapes(name: &str, side: &str, specs: &[TensorSpec], tensors: &[&Tensor], batch: usize) -> Result<()> {
+    let mismatch = |message: String| Err(Error::new(ErrorKind::ShapeMismatch, format!("{name}: {message}")));
+    if specs.len() != tensors.len() || batch == 0 {
+        return mismatch(format!("expected {} {side}s of at least one sample, found {}", specs.len(), tensors.len()));
+    }
+    for (spec, tensor) in specs.iter().zip(tensors) {
+        let expected = with_batch(spec, batch);
+        if tensor.shape() != expected {
+            return mismatch(format!("{side} `{}` has shape {:?}, expected {expected:?}", spec.name, tensor.shape()));
+        }
+    }
+    Ok(())
+}
+
+/// The concrete shape for `batch` samples.
+fn with_batch(spec: &TensorSpec, batch: usize) -> Vec<usize> {
+    spec.shape.iter().enumerate().map(|(axis, &size)| if axis == 0 && size == 0 { batch } else { size }).collect()
+}
+
+/// The C-ordered values of a tensor, copied only where it is not C-ordered.
+#[cfg(any(feature = "tract", feature = "ort"))]
+fn values(tensor: &Tensor) -> std::borrow::Cow<'_, [f32]> {
+    match tensor.as_slice() {
+        Some(values) => values.into(),
+        None => tensor.iter().copied().collect(),
+    }
+}
+
+/// The position of each tensor of `specs` among `names`, the ones in the ONNX file.
+#[cfg(any(feature = "tract", feature = "ort"))]
+fn positions(network: &str, side: &str, specs: &[TensorSpec], names: &[String]) -> Result<Vec<usize>> {
+    let found = specs.iter().map(|spec| names.iter().position(|name| *name == spec.name)).collect::<Option<Vec<_>>>();
+    found.filter(|found| found.len() == names.len()).ok_or_else(|| {
+        let expected: Vec<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        Error::new(
+            ErrorKind::Engine,
+            format!("{network}: the ONNX file's {side}s are {names:?}, the manifest says {expected:?}"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;

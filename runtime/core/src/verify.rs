@@ -1,0 +1,121 @@
+//! Replays a bundle's reference tensors: does this machine's engine compute what the trainer computed?
+
+use ndarray::Axis;
+use serde::Serialize;
+
+use crate::bundle::{Bundle, DENOISER, IMAGE_ENCODER, LABEL_DECODER, LABEL_ENCODER, Tolerances};
+use crate::engine::EngineOptions;
+use crate::segmenter::{SegmentOptions, Segmenter, argmax};
+use crate::{Result, Tensor};
+
+/// One comparison with the reference.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Check {
+    /// A network's name, `probabilities` or `labels`.
+    pub name: &'static str,
+    /// What is compared, e.g. `max |difference| / std`.
+    pub measure: &'static str,
+    /// Its value.
+    pub value: f64,
+    /// What the value may be: at most this, for `labels` at least.
+    pub tolerance: f64,
+    /// Whether it is within the tolerance.
+    pub passed: bool,
+}
+
+/// The outcome for one bundle, engine and device.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// The bundle's name.
+    pub bundle: String,
+    /// The engine, e.g. `tract`.
+    pub engine: String,
+    /// The device, e.g. `cpu`.
+    pub device: String,
+    /// The four networks, then the whole loop's probabilities and labels.
+    pub checks: Vec<Check>,
+    /// Whether all checks passed.
+    pub passed: bool,
+}
+
+/// Runs every network, and the whole loop, on the golden inputs.
+///
+/// # Errors
+/// Where the bundle's golden tensors are malformed, or a network cannot be loaded or run. A difference out of
+/// tolerance is not an error but a failed [`Check`].
+pub fn verify(bundle: &Bundle, options: &EngineOptions) -> Result<Report> {
+    let golden = bundle.golden()?;
+    let manifest = bundle.manifest();
+    let mut segmenter = Segmenter::from_bundle(bundle, options)?;
+    let mut label_encoder = bundle.load_network(LABEL_ENCODER, options)?;
+
+    let z_i = segmenter.encode_image(&golden.image)?;
+    let prediction = segmenter.denoise(&golden.noise, &golden.z_i, manifest.timesteps - 1)?;
+    let decoded = segmenter.decode(&golden.z_l0)?;
+    let z_l0 = label_encoder.run(&[&golden.labels_in])?.swap_remove(0);
+    let defaults = SegmentOptions::defaults(manifest);
+    let probabilities = segmenter.run_latent(&golden.image, golden.noise.clone(), &defaults, &mut |_, _| {})?;
+
+    let allowed = manifest.tolerances.unwrap_or_default();
+    let checks = vec![
+        compare_network(IMAGE_ENCODER, &z_i, &golden.z_i, allowed),
+        compare_network(DENOISER, &prediction, &golden.prediction, allowed),
+        compare_network(LABEL_DECODER, &decoded, &golden.decoded, allowed),
+        compare_network(LABEL_ENCODER, &z_l0, &golden.z_l0, allowed),
+        compare_probabilities(&probabilities, &golden.probabilities, allowed),
+        compare_labels(&probabilities, &golden.labels, allowed),
+    ];
+    Ok(Report {
+        bundle: manifest.name.clone(),
+        engine: options.engine.to_string(),
+        device: options.device.to_string(),
+        passed: checks.iter().all(|check| check.passed),
+        checks,
+    })
+}
+
+fn compare_network(name: &'static str, output: &Tensor, reference: &Tensor, allowed: Tolerances) -> Check {
+    let std = reference.mapv(f64::from).std(0.0);
+    let difference = max_difference(output, reference);
+    // A constant reference has no scale of its own.
+    let value = if std > 0.0 { difference / std } else { difference };
+    at_most(name, "max |difference| / std", value, allowed.network)
+}
+
+fn compare_probabilities(output: &Tensor, reference: &Tensor, allowed: Tolerances) -> Check {
+    at_most("probabilities", "max |difference|", max_difference(output, reference), allowed.probability)
+}
+
+fn compare_labels(probabilities: &Tensor, reference: &Tensor, allowed: Tolerances) -> Check {
+    let labels = argmax(&probabilities.index_axis(Axis(0), 0).to_owned());
+    let equal = labels.iter().zip(reference).filter(|&(&label, &reference)| f32::from(label) == reference).count();
+    let value = equal as f64 / labels.len() as f64;
+    let passed = value >= allowed.label_agreement;
+    Check { name: "labels", measure: "part equal", value, tolerance: allowed.label_agreement, passed }
+}
+
+fn at_most(name: &'static str, measure: &'static str, value: f64, tolerance: f64) -> Check {
+    Check { name, measure, value, tolerance, passed: value <= tolerance }
+}
+
+fn max_difference(output: &Tensor, reference: &Tensor) -> f64 {
+    output.iter().zip(reference).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs()).fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tolerances_are_relative_to_the_reference() {
+        let reference = Tensor::from_shape_fn(vec![1, 1, 2, 3], |i| (i[2] * 3 + i[3]) as f32 - 1.5);
+        let std = f64::from(reference.std(0.0));
+        let near = reference.mapv(|x| x + 0.9e-4 * std as f32);
+        let far = reference.mapv(|x| x - 1.2e-4 * std as f32);
+        let exact = Tolerances::default();
+        assert!(compare_network(DENOISER, &near, &reference, exact).passed);
+        assert!(!compare_network(DENOISER, &far, &reference, exact).passed);
+        assert!(compare_network(DENOISER, &far, &reference, Tolerances { network: 2e-4, ..exact }).passed);
+        assert!(!compare_network(DENOISER, &reference.mapv(|_| f32::INFINITY), &reference, exact).passed);
+    }
+}

@@ -1,0 +1,264 @@
+//! Which files belong together, and to which patient.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ldseg::{Error, ErrorKind, Result};
+use ldseg_io::{PROBABILITIES, SAMPLES, case_name};
+
+/// Files that tell the patient of each case, with the titles of the columns that hold the case's name and the patient: a
+/// list of one's own, and that of GlaS as published.
+const PATIENT_LISTS: [(&str, [&str; 2]); 2] =
+    [("patient_ids.csv", ["name", "patient"]), ("Grade.csv", ["name", "patient ID"])];
+
+/// What names of label maps add to those of their images: ours and CAMUS's, and GlaS's.
+pub const LABEL_SUFFIXES: [&str; 2] = ["_gt", "_anno"];
+
+/// What `ldseg segment` writes beside a label map.
+const OTHER_OUTPUTS: [&str; 4] = ["_overlay", "_uncertainty", SAMPLES, PROBABILITIES];
+
+/// nnU-Net's number of the first channel, part of image names only.
+const FIRST_CHANNEL: &str = "_0000";
+
+/// A prediction, or an image, with its label map.
+#[derive(Debug)]
+pub struct Pair {
+    /// The file's name without its extension.
+    pub name: String,
+    /// The file and its label map, or why there are not exactly these two.
+    pub files: Result<(PathBuf, PathBuf)>,
+}
+
+/// Files by their names without extensions. Of the files that share one, all are kept.
+type Files = BTreeMap<String, Vec<PathBuf>>;
+
+/// Matches the files of a folder, predictions or images, with label maps; also counts the label maps left over.
+///
+/// Taken are all image files of the folder but for `X_overlay`, `X_uncertainty`, `X_samples`, `X_probabilities`, `X_gt` and `X_anno` beside `X`. Label
+/// maps lie in `labelsTr/` or `labels/` of the labels' folder where that exists, else in the folder itself, else, where it
+/// holds no images, in its sub-folders (CAMUS as published). The label map of `X` is called `X_gt` or `X_anno`, else `X`;
+/// that of nnU-Net's image `X_0000` also `X`.
+///
+/// # Errors
+/// [`ErrorKind::Io`] where a folder cannot be read or holds no images.
+pub fn pair(folder: &Path, labels: &Path) -> Result<(Vec<Pair>, usize)> {
+    let (files, known) = (in_folder(folder)?, label_files(labels)?);
+    let mut used = BTreeSet::new();
+    let mut pairs = Vec::new();
+    for (name, paths) in files.iter().filter(|(name, _)| !belongs_to_another(name, &files)) {
+        let found = candidates(name).into_iter().find(|candidate| known.contains_key(candidate));
+        let both = only(paths).and_then(|file| {
+            let missing = || {
+                let expected = candidates(name).join(", ");
+                let message = format!("has no label map in {}, expected {expected}", labels.display());
+                Error::new(ErrorKind::Io, message).in_file(file)
+            };
+            let labels = found.as_ref().and_then(|found| known.get(found)).ok_or_else(missing)?;
+            Ok((file.clone(), only(labels)?.clone()))
+        });
+        used.extend(found);
+        pairs.push(Pair { name: name.clone(), files: both });
+    }
+    let is_image = |name: &str| LABEL_SUFFIXES.iter().any(|suffix| known.contains_key(&format!("{name}{suffix}")));
+    let left_over = known.keys().filter(|name| !used.contains(*name) && !is_image(name)).count();
+    Ok((pairs, left_over))
+}
+
+/// Names that the label map of a file may have, the likeliest first.
+fn candidates(name: &str) -> Vec<String> {
+    let mut names: Vec<String> = LABEL_SUFFIXES.iter().map(|suffix| format!("{name}{suffix}")).collect();
+    names.push(name.to_owned());
+    names.extend(name.strip_suffix(FIRST_CHANNEL).map(str::to_owned));
+    names
+}
+
+/// Whether a file is another output or the label map of a file beside it.
+fn belongs_to_another(name: &str, files: &Files) -> bool {
+    let mut suffixes = OTHER_OUTPUTS.iter().chain(&LABEL_SUFFIXES);
+    suffixes.any(|suffix| name.strip_suffix(suffix).is_some_and(|name| files.contains_key(name)))
+}
+
+fn only(files: &[PathBuf]) -> Result<&PathBuf> {
+    match files {
+        [file] => Ok(file),
+        [other, file, ..] => {
+            let message = format!("has the same name as {}, expected one file a case", other.display());
+            Err(Error::new(ErrorKind::Format, message).in_file(file))
+        }
+        [] => Err(Error::new(ErrorKind::Io, "expected a file")),
+    }
+}
+
+fn label_files(folder: &Path) -> Result<Files> {
+    for inner in ["labelsTr", "labels"] {
+        if folder.join(inner).is_dir() {
+            return in_folder(&folder.join(inner));
+        }
+    }
+    let (files, folders) = list(folder)?;
+    if !files.is_empty() {
+        return Ok(files);
+    }
+    let mut all = Files::new();
+    for folder in folders {
+        for (name, mut paths) in list(&folder)?.0 {
+            all.entry(name).or_default().append(&mut paths);
+        }
+    }
+    if all.is_empty() { Err(no_images(folder)) } else { Ok(all) }
+}
+
+fn in_folder(folder: &Path) -> Result<Files> {
+    let (files, _) = list(folder)?;
+    if files.is_empty() { Err(no_images(folder)) } else { Ok(files) }
+}
+
+fn no_images(folder: &Path) -> Error {
+    Error::new(ErrorKind::Io, "the folder holds no images").in_file(folder)
+}
+
+/// The image files and the sub-folders of a folder.
+fn list(folder: &Path) -> Result<(Files, BTreeSet<PathBuf>)> {
+    let failed = |e| Error::with_source(ErrorKind::Io, "cannot read the folder", e).in_file(folder);
+    let (mut files, mut folders) = (Files::new(), BTreeSet::new());
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() {
+            folders.insert(path);
+        } else if let Some(name) = case_name(&path) {
+            files.entry(name).or_default().push(path);
+        }
+    }
+    files.values_mut().for_each(|paths| paths.sort());
+    Ok((files, folders))
+}
+
+/// The patient that a case's name speaks of: of `patient0001_2CH_ED` or `phantom0001_ED` the part before the first `_`;
+/// else each case is its own patient.
+pub fn patient_from_name(name: &str) -> &str {
+    let numbered = name.starts_with("patient") || name.starts_with("phantom");
+    if numbered { name.split('_').next().unwrap_or(name) } else { name }
+}
+
+/// The patient of each case as a list in the folder tells it: `patient_ids.csv` with columns `name` and `patient`, else
+/// GlaS's `Grade.csv` with `name` and `patient ID`. `None` where there is neither; with the list's path otherwise.
+///
+/// # Errors
+/// [`ErrorKind::Io`] where it cannot be read, [`ErrorKind::Format`] where a column is missing or a line has no patient.
+pub fn read_patients(folder: &Path) -> Result<Option<PatientList>> {
+    for (file, titles) in PATIENT_LISTS {
+        let path = folder.join(file);
+        if path.exists() {
+            return Ok(Some(PatientList { patients: read_list(&path, titles)?, path }));
+        }
+    }
+    Ok(None)
+}
+
+/// Which patient each case belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatientList {
+    /// The file.
+    pub path: PathBuf,
+    /// Case name to patient.
+    pub patients: BTreeMap<String, String>,
+}
+
+fn read_list(path: &Path, titles: [&str; 2]) -> Result<BTreeMap<String, String>> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| Error::with_source(ErrorKind::Io, "can't read this file", error).in_file(path))?;
+    let wrong = |message: String| Error::new(ErrorKind::Format, message).in_file(path);
+    let cells = |line: &str| -> Vec<String> { line.split(',').map(|cell| cell.trim().replace('"', "")).collect() };
+    let mut lines = text.trim_start_matches('\u{feff}').lines();
+    let header = cells(lines.next().unwrap_or(""));
+    let column = |title: &str| {
+        header.iter().position(|cell| cell == title).ok_or_else(|| wrong(format!("expected a column '{title}'")))
+    };
+    let (name, patient) = (column(titles[0])?, column(titles[1])?);
+    let mut ids = BTreeMap::new();
+    for (number, line) in lines.enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let row = cells(line);
+        match (row.get(name), row.get(patient)) {
+            (Some(name), Some(patient)) if !patient.is_empty() => ids.insert(name.clone(), patient.clone()),
+            _ => return Err(wrong(format!("line {}: expected a name and a patient, found '{line}'", number + 2))),
+        };
+    }
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        dir
+    }
+
+    /// Each file's name with its label map or the error.
+    fn matched(files: &[&str], labels: &[&str]) -> (Vec<(String, String)>, usize) {
+        let (files, labels) = (folder(files), folder(labels));
+        let (pairs, left_over) = pair(files.path(), labels.path()).unwrap();
+        let shown = |files: Result<(PathBuf, PathBuf)>| match files {
+            Ok((_, path)) => path.strip_prefix(labels.path()).unwrap().display().to_string(),
+            Err(error) => error.to_string(),
+        };
+        (pairs.into_iter().map(|pair| (pair.name, shown(pair.files))).collect(), left_over)
+    }
+
+    #[test]
+    fn finds_the_label_map_of_every_file() {
+        let one = |files: &[&str], labels: &[&str]| {
+            let (pairs, left_over) = matched(files, labels);
+            assert_eq!((pairs.len(), left_over), (1, 0), "{pairs:?}");
+            pairs[0].1.clone()
+        };
+        let predicted = ["a.png", "a_overlay.png", "a_uncertainty.png", "a_samples.nii.gz", "a_probabilities.nii.gz"];
+        assert_eq!(one(&predicted, &["a.png", "a_gt.png"]), "a_gt.png");
+        assert_eq!(one(&["a.png", "a_gt.png"], &["a.png", "a_gt.png"]), "a_gt.png");
+        assert_eq!(one(&["train_1.png"], &["train_1.bmp", "train_1_anno.bmp"]), "train_1_anno.bmp");
+        assert_eq!(one(&["case1.nii.gz"], &["labels/case1.nii.gz", "images/case1.nii.gz"]), "labels/case1.nii.gz");
+        assert_eq!(one(&["k_0000.nii.gz"], &["labelsTr/k.nii.gz", "dataset.json"]), "labelsTr/k.nii.gz");
+        assert_eq!(one(&["p1_ED.png"], &["p1/p1_ED_gt.mhd", "p1/p1_ED.mhd", "p1/Info.cfg"]), "p1/p1_ED_gt.mhd");
+        assert_eq!(one(&["b_gt.png"], &["b_gt.png", "b.png"]), "b_gt.png");
+        assert_eq!(one(&["c.png"], &["c.tif"]), "c.tif");
+    }
+
+    #[test]
+    fn names_what_has_no_partner() {
+        let (pairs, left_over) = matched(&["a.png", "x.png"], &["a_gt.png", "b_gt.png", "b.png"]);
+        assert_eq!((pairs[0].1.as_str(), left_over), ("a_gt.png", 1));
+        assert!(
+            pairs[1].1.contains("x.png: has no label map in") && pairs[1].1.ends_with("x_gt, x_anno, x"),
+            "{pairs:?}"
+        );
+        let (pairs, _) = matched(&["a.png", "a.bmp", "b.png"], &["a.png", "b.png"]);
+        assert!(pairs[0].1.contains("a.png: has the same name as"), "{pairs:?}");
+        assert_eq!(pairs[1].1, "b.png");
+        let empty = pair(folder(&["notes.md"]).path(), folder(&["a.png"]).path()).unwrap_err();
+        assert!(empty.to_string().contains("the folder holds no images"), "{empty}");
+        assert_eq!(pair(Path::new("/nonexistent"), Path::new("/")).unwrap_err().kind(), ErrorKind::Io);
+    }
+
+    #[test]
+    fn patients_come_from_names_or_a_list() {
+        let of = ["patient0001_2CH_ED", "phantom3_ES", "train_1"].map(patient_from_name);
+        assert_eq!(of, ["patient0001", "phantom3", "train_1"]);
+        let dir = folder(&[]);
+        let read = || read_patients(dir.path());
+        assert_eq!(read().unwrap(), None);
+        fs::write(dir.path().join("Grade.csv"), "name,patient ID, grade (GlaS)\ntestA_1, 3, benign\n").unwrap();
+        assert_eq!(read().unwrap().unwrap().patients["testA_1"], "3");
+        let path = dir.path().join("patient_ids.csv");
+        fs::write(&path, "patient,name\n7,\"a\"\n").unwrap();
+        assert_eq!(read().unwrap().unwrap().patients["a"], "7");
+        fs::write(&path, "patient,name\n,a\n").unwrap();
+        assert!(read().unwrap_err().to_string().contains("line 2"));
+    }
+}

@@ -1,0 +1,127 @@
+//! Scores segmentations against reference label maps: every measure of every class in every case, and their averages.
+//!
+//! Conventions: a measure that a case does not define, such as the Dice of a class that neither map holds, is NaN, `null`
+//! in JSON, and left out of averages (nnU-Net's nanmean). Distances are in mm by the file's spacing.
+
+mod case;
+mod classes;
+mod files;
+mod report;
+mod sampling;
+
+use std::path::Path;
+
+use serde::Serialize;
+
+pub use case::{CaseScores, ObjectSource, SpacingSource};
+pub use classes::{ClassSpec, read_classes, reference_labels};
+pub use files::{LABEL_SUFFIXES, Pair, PatientList, pair, patient_from_name, read_patients};
+pub use report::{FailedCase, Measure, Report, Values};
+pub(crate) use report::{csv_cell, csv_number, groups};
+pub use sampling::{SamplingMeasure, SamplingScores, SamplingSummary};
+
+use crate::metrics::summary::Bootstrap;
+use ldseg::threads::on_all_cores;
+use ldseg::{Error, ErrorKind, Result};
+
+/// Which surfaces distances are taken between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SurfaceChoice {
+    /// [`SurfaceKind::Voxel`](crate::metrics::surface::SurfaceKind::Voxel), as medpy.
+    Voxel,
+    /// [`SurfaceKind::Surfel`](crate::metrics::surface::SurfaceKind::Surfel), as DeepMind's surface-distance.
+    Surfel,
+    /// Both: those between surfels under names of their own.
+    Both,
+}
+
+/// What the objects of a label map are, where they are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectChoice {
+    /// The connected components of each class.
+    Components,
+    /// Stored values are instance ids, all of one class; a map that holds one value besides 0 is a binary mask, whose
+    /// connected components are the objects.
+    Instances,
+}
+
+/// How to score.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Settings {
+    /// Surfaces for Hausdorff distance, HD95 and ASSD. The surface Dice is always that of the surfels, by its definition.
+    pub surface: SurfaceChoice,
+    /// Tolerance of the surface Dice, mm.
+    pub tolerance_mm: f64,
+    /// Whether and how objects are compared; pictures only.
+    pub objects: Option<ObjectChoice>,
+    /// Spacing along rows and columns (the height of a pixel, then its width), mm, of pictures, whose files don't say it;
+    /// `None`: 1 mm is assumed.
+    pub picture_spacing_mm: Option<[f64; 2]>,
+    /// Drawing of intervals.
+    pub bootstrap: Bootstrap,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            surface: SurfaceChoice::Voxel,
+            tolerance_mm: 1.0,
+            objects: None,
+            picture_spacing_mm: None,
+            bootstrap: Bootstrap::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Setting`].
+    pub fn check(&self, classes: Option<&[ClassSpec]>) -> Result<()> {
+        let fail = |message: &str| Err(Error::new(ErrorKind::Setting, message));
+        if !self.tolerance_mm.is_finite() || self.tolerance_mm < 0.0 {
+            return fail(&format!("the tolerance is {} mm, expected 0 or more", self.tolerance_mm));
+        }
+        if self.picture_spacing_mm.is_some_and(|mm| mm.iter().any(|mm| !mm.is_finite() || *mm <= 0.0)) {
+            return fail("the spacing of pictures is not positive, expected mm above 0");
+        }
+        if self.objects == Some(ObjectChoice::Instances) && classes.is_some() {
+            return fail("instance ids are no classes: objects by instances take no file of classes");
+        }
+        Ok(())
+    }
+}
+
+/// Scores every prediction in a folder against its label map, on all cores. Cases that fail are listed in the report.
+///
+/// `classes` says which values stand for which class; without it, every value above 0 in any file is a class. Images of
+/// one patient (by a list in the labels' folder, else by name) stay together when intervals are drawn.
+///
+/// # Errors
+/// [`ErrorKind::Setting`] for settings out of range and where predictions and label maps have no class in common; those
+/// of [`pair`] and [`read_patients`].
+pub fn evaluate(
+    predictions: &Path,
+    labels: &Path,
+    classes: Option<&[ClassSpec]>,
+    settings: &Settings,
+) -> Result<Report> {
+    settings.check(classes)?;
+    let (pairs, without_prediction) = pair(predictions, labels)?;
+    let patients = read_patients(labels)?;
+    let scored = on_all_cores(pairs, |pair| {
+        let scores = pair.files.and_then(|(prediction, labels)| case::score(&prediction, &labels, classes, settings));
+        (pair.name, scores)
+    });
+    let listed = |name: &str| patients.as_ref().and_then(|list| list.patients.get(name).cloned());
+    let mut report = Report::new(settings.clone(), classes, without_prediction);
+    for (name, scores) in scored {
+        let patient = listed(&name).unwrap_or_else(|| patient_from_name(&name).to_owned());
+        report.add(name, patient, scores);
+    }
+    report.finish()?;
+    Ok(report)
+}

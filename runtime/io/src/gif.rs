@@ -1,0 +1,128 @@
+//! Animated GIF: cines in, overlays out.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Cursor};
+use std::path::Path;
+use std::time::Duration;
+
+use ::image::codecs::gif::{GifDecoder, GifEncoder, Repeat};
+use ::image::{AnimationDecoder, Delay, DynamicImage, Frame, ImageError, RgbImage};
+
+use super::cine::{Cine, Recording};
+use super::{Geometry, Image, OutputForm, picture};
+use ldseg::files::write_atomically;
+use ldseg::{Error, ErrorKind, Result};
+
+/// How long a frame is shown whose file says 0, as browsers do it.
+const UNTIMED: f64 = 0.1;
+/// Of the palette's fit, 1 (best) to 30 (fastest).
+const PALETTE_SPEED: i32 = 10;
+
+/// A GIF of one frame is a picture, one of more a cine.
+pub(super) fn read(path: &Path) -> Result<Recording> {
+    let bytes = fs::read(path).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e))?;
+    let unreadable = |e: ImageError| Error::new(ErrorKind::Format, format!("is not a readable GIF: {e}"));
+    let decoder = GifDecoder::new(Cursor::new(&bytes)).map_err(unreadable)?;
+    let mut frames = Vec::new();
+    let mut seconds = Vec::new();
+    for frame in decoder.into_frames() {
+        let frame = frame.map_err(unreadable)?;
+        let shown = Duration::from(frame.delay()).as_secs_f64();
+        seconds.push(if shown > 0.0 { shown } else { UNTIMED });
+        frames.push(compact(frame.into_buffer().into()));
+    }
+    // The decoder takes a file that breaks off between two frames for a shorter one.
+    if bytes.last() != Some(&0x3B) {
+        return Err(Error::new(ErrorKind::Format, "is not a readable GIF: it ends before its trailer"));
+    }
+    match <[DynamicImage; 1]>::try_from(frames) {
+        Ok([frame]) => {
+            let data = picture::intensities(&frame)?;
+            let image = Image { data, geometry: Geometry::default() };
+            Ok(Recording::still(image, OutputForm::picture()))
+        }
+        Err(frames) => Ok(Recording::cine(Cine::new(frames, seconds, None)?)),
+    }
+}
+
+/// Without the alpha channel where it says nothing. GIF is decoded to four channels, though most echo cines are grey.
+fn compact(frame: DynamicImage) -> DynamicImage {
+    match &frame {
+        DynamicImage::ImageRgba8(pixels) if pixels.pixels().all(|pixel| pixel.0[3] == u8::MAX) => {
+            DynamicImage::ImageRgb8(frame.to_rgb8())
+        }
+        _ => frame,
+    }
+}
+
+/// Writes pictures as an animated GIF that repeats for ever; each is shown for as many of `seconds`, to a hundredth.
+/// The file appears whole or not at all.
+///
+/// # Errors
+/// [`ErrorKind::Io`] where the file cannot be written.
+pub fn write_cine(path: &Path, pictures: Vec<RgbImage>, seconds: &[f64]) -> Result<()> {
+    let written = write_atomically(path, |temporary| {
+        let failed = |e: ImageError| Error::with_source(ErrorKind::Io, "cannot be written", e);
+        let file = File::create(temporary).map_err(|e| failed(ImageError::IoError(e)))?;
+        let mut encoder = GifEncoder::new_with_speed(BufWriter::new(file), PALETTE_SPEED);
+        encoder.set_repeat(Repeat::Infinite).map_err(failed)?;
+        for (picture, seconds) in pictures.into_iter().zip(seconds) {
+            let delay = Delay::from_saturating_duration(Duration::from_secs_f64(seconds.clamp(0.01, 600.0)));
+            let pixels = DynamicImage::ImageRgb8(picture).into_rgba8();
+            encoder.encode_frame(Frame::from_parts(pixels, 0, 0, delay)).map_err(failed)?;
+        }
+        Ok(())
+    });
+    written.map_err(|e| e.in_file(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use ::image::Rgb;
+
+    use super::super::Content;
+    use super::super::{read_image, read_recording};
+    use super::*;
+
+    fn cine(path: &Path, frames: u8) {
+        let picture = |n: u8| RgbImage::from_fn(6, 4, |x, y| Rgb([n * 20 + (x + y) as u8; 3]));
+        let seconds: Vec<f64> = (1..=frames).map(|n| f64::from(n) * 0.02).collect();
+        write_cine(path, (0..frames).map(picture).collect(), &seconds).unwrap();
+    }
+
+    #[test]
+    fn frames_come_back_with_their_times() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.GIF");
+        cine(&path, 3);
+        let Content::Cine(read) = read_recording(&path).unwrap().content else { panic!("three frames are a cine") };
+        assert_eq!((read.len(), read.seconds()), (3, &[0.02, 0.04, 0.06][..]));
+        let frame = read.frame(2).unwrap();
+        assert_eq!(frame.with_channels(1).unwrap().shape(), [1, 4, 6]);
+        assert_eq!(frame.data[[0, 3, 5]], 48.0);
+        assert_eq!(read.frame(3).unwrap_err().kind(), ErrorKind::Setting);
+        let error = read_image(&path).unwrap_err().to_string();
+        assert!(error.ends_with("a.GIF: is a cine of 3 frames, expected a single image"), "{error}");
+    }
+
+    #[test]
+    fn one_frame_is_a_picture() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.gif");
+        cine(&path, 1);
+        assert_eq!(read_image(&path).unwrap().data.shape(), [3, 4, 6]);
+    }
+
+    #[test]
+    fn a_truncated_cine_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.gif");
+        cine(&path, 3);
+        let bytes = fs::read(&path).unwrap();
+        for length in 0..bytes.len() {
+            fs::write(&path, &bytes[..length]).unwrap();
+            let error = read_recording(&path).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Format, "{length} of {} bytes: {error}", bytes.len());
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! MetaImage: a text header with the voxels in a file beside it (`.mhd`) or after it (`.mha`).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Component, Path};
+
+use flate2::bufread::ZlibDecoder;
+use ndarray::{ArrayD, IxDyn};
+
+use super::cine::Recording;
+use super::form::{OutputForm, affine_from_lps};
+use super::voxels::{Element, Encoding, check_length, decode, voxel_count};
+use ldseg::image::{Geometry, Image};
+use ldseg::{Error, ErrorKind, Result, Tensor};
+
+/// Real headers have a few hundred bytes; more means that the file is something else.
+const MAX_HEADER_BYTES: usize = 1 << 16;
+
+/// Reads a MetaImage as `[C, Y, X]` or `[C, Z, Y, X]`.
+pub(super) fn read(path: &Path) -> Result<Recording> {
+    let mut file = open(path).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e))?;
+    let (header, header_bytes) = Header::read(&mut file.reader)?;
+    let grid = header.grid()?;
+    let channels = header.channels()?;
+    let count = voxel_count(&[grid.dims.as_slice(), &[channels]].concat())?;
+    let encoding = header.encoding()?;
+    let compressed = header.flag(&["CompressedData"])?;
+    let voxels = match header.data_file()? {
+        None => {
+            file.length = file.length.saturating_sub(header_bytes as u64);
+            read_voxels(file, compressed, count, encoding)
+        }
+        Some(name) => {
+            let missing = |e| Error::with_source(ErrorKind::Io, format!("its voxel file {name} cannot be read"), e);
+            read_voxels(open(&path.with_file_name(name)).map_err(missing)?, compressed, count, encoding)
+        }
+    }?;
+    let data = channels_first(voxels, channels, &grid.dims)?;
+    let axes = grid.dims.len();
+    let geometry = Geometry::with_spacing(grid.spacing[..axes].iter().rev().copied().collect())
+        .placed(affine_from_lps(&grid.offset, &grid.direction, &grid.spacing, axes));
+    let form = OutputForm::placed(grid.offset, grid.direction, grid.spacing);
+    Ok(Recording::still(Image { data, geometry }, form))
+}
+
+struct Source {
+    reader: BufReader<File>,
+    length: u64,
+}
+
+fn open(path: &Path) -> std::io::Result<Source> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    Ok(Source { reader: BufReader::new(file), length })
+}
+
+fn read_voxels(source: Source, compressed: bool, count: usize, encoding: Encoding) -> Result<Vec<f32>> {
+    check_length((count * encoding.element.size()) as u64, source.length, compressed)?;
+    let mut reader: Box<dyn Read> =
+        if compressed { Box::new(ZlibDecoder::new(source.reader)) } else { Box::new(source.reader) };
+    let voxels = decode(&mut reader, count, encoding)?;
+    if compressed {
+        // zlib's checksum comes after the data: one more byte asked for compares it.
+        reader.read(&mut [0]).map_err(|e| Error::with_source(ErrorKind::Format, "has damaged compressed voxels", e))?;
+    }
+    Ok(voxels)
+}
+
+/// Voxels with interleaved channels, x fastest, as `[C, (Z,) Y, X]`.
+fn channels_first(voxels: Vec<f32>, channels: usize, dims: &[usize]) -> Result<Tensor> {
+    let mut shape: Vec<usize> = dims.iter().rev().copied().collect();
+    shape.push(channels);
+    let interleaved = ArrayD::from_shape_vec(IxDyn(&shape), voxels)
+        .map_err(|e| Error::with_source(ErrorKind::Format, "has another number of voxels than its header says", e))?;
+    let order: Vec<usize> = std::iter::once(dims.len()).chain(0..dims.len()).collect();
+    Ok(interleaved.permuted_axes(IxDyn(&order)).as_standard_layout().into_owned())
+}
+
+/// Sizes without a third axis of 1; the rest in the file's order x, y, z, padded to three axes.
+struct Grid {
+    dims: Vec<usize>,
+    spacing: [f64; 3],
+    offset: [f64; 3],
+    direction: [[f64; 3]; 3],
+}
+
+/// The `Key = value` lines.
+struct Header(BTreeMap<String, String>);
+
+impl Header {
+    /// Reads up to and including `ElementDataFile`, the last line of every header; also returns its length in bytes.
+    fn read(reader: &mut impl BufRead) -> Result<(Self, usize)> {
+        let mut entries = BTreeMap::new();
+        let mut length = 0;
+        loop {
+            let mut line = Vec::new();
+            let room = (MAX_HEADER_BYTES - length) as u64;
+            let read = reader.by_ref().take(room).read_until(b'\n', &mut line);
+            length += read.map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e))?;
+            if line.is_empty() {
+                return Err(unreadable("its header has no ElementDataFile line"));
+            }
+            let line = String::from_utf8_lossy(&line);
+            if line.trim().is_empty() {
+                continue;
+            }
+            let Some((key, value)) = line.split_once('=') else {
+                return Err(unreadable("its header has a line that is not 'Key = value'"));
+            };
+            entries.insert(key.trim().to_owned(), value.trim().to_owned());
+            if key.trim() == "ElementDataFile" {
+                return Ok((Self(entries), length));
+            }
+        }
+    }
+
+    /// The value under the first of the names that is there.
+    fn get(&self, names: &[&str]) -> Option<&str> {
+        names.iter().find_map(|&name| self.0.get(name)).map(String::as_str)
+    }
+
+    fn required(&self, name: &str) -> Result<&str> {
+        self.get(&[name]).ok_or_else(|| unreadable(&format!("its header has no {name}")))
+    }
+
+    /// True or False; False where absent.
+    fn flag(&self, names: &[&str]) -> Result<bool> {
+        match self.get(names).map(str::to_ascii_lowercase).as_deref() {
+            None | Some("false" | "0") => Ok(false),
+            Some("true" | "1") => Ok(true),
+            Some(other) => Err(unreadable(&format!("{} is '{other}', expected True or False", names[0]))),
+        }
+    }
+
+    /// `count` finite numbers; `None` where absent.
+    fn numbers(&self, names: &[&str], count: usize) -> Result<Option<Vec<f64>>> {
+        let Some(value) = self.get(names) else {
+            return Ok(None);
+        };
+        let numbers: Option<Vec<f64>> =
+            value.split_whitespace().map(|word| word.parse().ok().filter(|n: &f64| n.is_finite())).collect();
+        numbers
+            .filter(|numbers| numbers.len() == count)
+            .map(Some)
+            .ok_or_else(|| unreadable(&format!("{} is '{value}', expected {count} finite numbers", names[0])))
+    }
+
+    fn grid(&self) -> Result<Grid> {
+        let axes = match self.required("NDims")? {
+            "2" => 2,
+            "3" => 3,
+            other => return Err(unreadable(&format!("NDims is {other}, expected 2 or 3"))),
+        };
+        let size = self.required("DimSize")?;
+        let mut dims = size
+            .split_whitespace()
+            .map(|word| word.parse::<usize>().ok())
+            .collect::<Option<Vec<_>>>()
+            .filter(|dims| dims.len() == axes)
+            .ok_or_else(|| unreadable(&format!("DimSize is '{size}', expected {axes} whole numbers")))?;
+        let mut spacing = [1.0; 3];
+        if let Some(values) = self.numbers(&["ElementSpacing", "ElementSize"], axes)? {
+            if values.iter().any(|&v| v <= 0.0) {
+                return Err(unreadable(&format!("ElementSpacing is {values:?}, expected positive numbers")));
+            }
+            spacing[..axes].copy_from_slice(&values);
+        }
+        let mut offset = [0.0; 3];
+        if let Some(values) = self.numbers(&["Offset", "Position", "Origin"], axes)? {
+            offset[..axes].copy_from_slice(&values);
+        }
+        let mut direction = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+        if let Some(values) = self.numbers(&["TransformMatrix", "Rotation", "Orientation"], axes * axes)? {
+            for (row, values) in direction.iter_mut().zip(values.chunks_exact(axes)) {
+                row[..axes].copy_from_slice(values);
+            }
+        }
+        if dims.get(2) == Some(&1) {
+            dims.truncate(2);
+        }
+        Ok(Grid { dims, spacing, offset, direction })
+    }
+
+    fn channels(&self) -> Result<usize> {
+        match self.get(&["ElementNumberOfChannels"]) {
+            None | Some("1") => Ok(1),
+            Some("3") => Ok(3),
+            Some(other) => Err(unreadable(&format!("ElementNumberOfChannels is {other}, expected 1 or 3"))),
+        }
+    }
+
+    fn encoding(&self) -> Result<Encoding> {
+        if self.get(&["BinaryData"]).is_some() && !self.flag(&["BinaryData"])? {
+            return Err(unreadable("its voxels are text, expected BinaryData = True"));
+        }
+        if !matches!(self.get(&["HeaderSize"]), None | Some("0")) {
+            return Err(unreadable("HeaderSize is set, expected voxel files without a header of their own"));
+        }
+        let element = match self.required("ElementType")? {
+            "MET_UCHAR" => Element::U8,
+            "MET_CHAR" => Element::I8,
+            "MET_USHORT" => Element::U16,
+            "MET_SHORT" => Element::I16,
+            "MET_UINT" => Element::U32,
+            "MET_INT" => Element::I32,
+            "MET_FLOAT" => Element::F32,
+            "MET_DOUBLE" => Element::F64,
+            other => {
+                let expected = "MET_UCHAR, CHAR, USHORT, SHORT, UINT, INT, FLOAT or DOUBLE";
+                return Err(unreadable(&format!("ElementType is {other}, expected {expected}")));
+            }
+        };
+        let big_endian = self.flag(&["BinaryDataByteOrderMSB", "ElementByteOrderMSB"])?;
+        Ok(Encoding { element, big_endian, slope: 1.0, inter: 0.0 })
+    }
+
+    /// The voxel file's plain name, or `None` where the voxels follow the header.
+    fn data_file(&self) -> Result<Option<&str>> {
+        let name = self.required("ElementDataFile")?;
+        if matches!(name, "LOCAL" | "Local" | "local") {
+            return Ok(None);
+        }
+        let mut parts = Path::new(name).components();
+        let plain = matches!(parts.next(), Some(Component::Normal(_))) && parts.next().is_none();
+        if !plain || name.contains(['/', '\\', '%']) || name.split_whitespace().next() == Some("LIST") {
+            let expected = "expected LOCAL or the name of one file in the same folder";
+            return Err(unreadable(&format!("ElementDataFile is '{name}', {expected}")));
+        }
+        Ok(Some(name))
+    }
+}
+
+fn unreadable(message: &str) -> Error {
+    Error::new(ErrorKind::Format, format!("is not a readable MetaImage: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use super::super::form::Form;
+    use super::super::{output_extension, read_image, read_labels, read_recording, write_labels};
+    use super::*;
+    use ldseg::image::Labels;
+
+    const VOLUME: &str = "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = True\n\
+        TransformMatrix = 0 1 0 -1 0 0 0 0 1\nOffset = 10 20 30\nElementSpacing = 0.5 0.75 2\nDimSize = 4 3 2\n\
+        ElementType = MET_USHORT\nElementDataFile = a.raw\n";
+
+    #[test]
+    fn a_big_endian_volume_and_its_geometry() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.mhd");
+        fs::write(&path, VOLUME).unwrap();
+        fs::write(dir.path().join("a.raw"), (0..24_u16).flat_map(|v| (v * 100).to_be_bytes()).collect::<Vec<_>>())
+            .unwrap();
+        let recording = read_recording(&path).unwrap();
+        let form = recording.form.clone();
+        let image = recording.into_still(&path).unwrap();
+        assert_eq!(image.data.shape(), [1, 2, 3, 4]);
+        assert_eq!(image.data[[0, 1, 2, 3]], 2300.0);
+        assert_eq!(image.spacing().unwrap(), [2.0, 0.75, 0.5]);
+        assert_eq!(output_extension(&form, 3), "nii.gz");
+
+        let labels = Labels::from_shape_fn(IxDyn(&[2, 3, 4]), |i| i[2] as u8);
+        let output = dir.path().join("out.nii.gz");
+        write_labels(&output, &labels, &form).unwrap();
+        assert_eq!(read_labels(&output).unwrap(), labels);
+        let written = read_recording(&output).unwrap();
+        let Form::Nifti(header) = &written.form.0 else { panic!() };
+        let header = header.clone();
+        let written = written.into_still(&output).unwrap();
+        assert_eq!(written.spacing(), image.spacing());
+        assert_eq!(written.geometry.affine, image.geometry.affine);
+        // x runs along +y in LPS, so along -y in RAS, 0.5 mm a step; y along -x in LPS, +x in RAS.
+        assert_eq!(header.srow_x, [0.0, 0.75, 0.0, -10.0]);
+        assert_eq!(header.srow_y, [-0.5, 0.0, 0.0, -20.0]);
+        assert_eq!(header.srow_z, [0.0, 0.0, 2.0, 30.0]);
+    }
+
+    #[test]
+    fn compressed_local_colour_voxels() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.mha");
+        let mut bytes = b"NDims = 2\nDimSize = 2 1\nElementNumberOfChannels = 3\nElementType = MET_UCHAR\n\
+            CompressedData = True\nElementDataFile = LOCAL\n"
+            .to_vec();
+        let header_bytes = bytes.len();
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(&[1, 2, 3, 4, 5, 6]).unwrap();
+        bytes.extend(encoder.finish().unwrap());
+        fs::write(&path, &bytes).unwrap();
+        let recording = read_recording(&path).unwrap();
+        assert_eq!(output_extension(&recording.form, 2), "png");
+        let image = recording.into_still(&path).unwrap();
+        assert_eq!(image.data.shape(), [3, 1, 2]);
+        assert_eq!(image.data.iter().copied().collect::<Vec<_>>(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        for length in header_bytes..bytes.len() {
+            fs::write(&path, &bytes[..length]).unwrap();
+            assert_eq!(read_image(&path).unwrap_err().kind(), ErrorKind::Format, "{length}");
+        }
+    }
+
+    #[test]
+    fn what_a_header_may_not_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.mhd");
+        fs::write(dir.path().join("a.raw"), [0; 48]).unwrap();
+        for (old, new, expected) in [
+            ("= a.raw", "= ../a.raw", "same folder"),
+            ("= a.raw", "= /a.raw", "same folder"),
+            ("= a.raw", "= ..", "same folder"),
+            ("= a.raw", "= LIST", "same folder"),
+            ("= a.raw", "= a%03d.raw 1 2 1", "same folder"),
+            ("= a.raw", "= b.raw", "voxel file b.raw cannot be read"),
+            ("4 3 2", "4 3 3", "truncated"),
+            ("4 3 2", "4 0 2", "is empty"),
+            ("4 3 2", "4 -3 2", "DimSize"),
+            ("4 3 2", "4 18446744073709551615 2", "absurd"),
+            ("0.5 0.75 2", "0.5 nan 2", "ElementSpacing"),
+            ("MET_USHORT", "MET_OTHER", "ElementType"),
+            ("NDims = 3", "NDims = 4", "NDims"),
+            ("ElementDataFile", "Other", "ElementDataFile"),
+            ("ObjectType = Image", "some text", "Key = value"),
+        ] {
+            fs::write(&path, VOLUME.replace(old, new)).unwrap();
+            let message = read_image(&path).unwrap_err().to_string();
+            assert!(message.contains("a.mhd: ") && message.contains(expected), "{new}: {message}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! PNG, BMP, JPEG and TIFF.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use ::image::{DynamicImage, ImageFormat, ImageReader};
+use ndarray::{ArrayD, ArrayViewD, IxDyn};
+
+use super::{Geometry, Image};
+use ldseg::files::write_atomically;
+use ldseg::{Error, ErrorKind, Result, Tensor};
+
+/// Reads an 8- or 16-bit grey or RGB picture as `[C, H, W]`, values as stored.
+pub(super) fn read(path: &Path, format: ImageFormat) -> Result<Image> {
+    let bytes = std::fs::read(path).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e))?;
+    let unreadable = format!("is not a readable {}", name(format));
+    // The JPEG decoder paints what is missing grey, and the TIFF decoder passes over all pages but the first.
+    if format == ImageFormat::Jpeg && jpeg_is_complete(&bytes) == Some(false) {
+        return Err(Error::new(ErrorKind::Format, format!("{unreadable}: it ends before its end-of-image marker")));
+    }
+    if format == ImageFormat::Tiff && tiff_has_second_page(&bytes) == Some(true) {
+        return Err(Error::new(ErrorKind::Format, "has more than one page, expected a single picture"));
+    }
+    let decoded = ImageReader::with_format(Cursor::new(bytes), format)
+        .decode()
+        .map_err(|e| Error::new(ErrorKind::Format, format!("{unreadable}: {e}")))?;
+    Ok(Image { data: intensities(&decoded)?, geometry: Geometry::default() })
+}
+
+/// The values of a decoded grey or RGB picture as `[C, H, W]`.
+pub(super) fn intensities(decoded: &DynamicImage) -> Result<Tensor> {
+    let (w, h) = (decoded.width() as usize, decoded.height() as usize);
+    if w == 0 || h == 0 {
+        return Err(Error::new(ErrorKind::Format, format!("is empty: its size is {w} x {h} pixels")));
+    }
+    match decoded {
+        DynamicImage::ImageLuma8(b) => planes(b.as_raw(), [h, w, 1], None),
+        DynamicImage::ImageLumaA8(b) => planes(b.as_raw(), [h, w, 2], Some(u8::MAX)),
+        DynamicImage::ImageRgb8(b) => planes(b.as_raw(), [h, w, 3], None),
+        DynamicImage::ImageRgba8(b) => planes(b.as_raw(), [h, w, 4], Some(u8::MAX)),
+        DynamicImage::ImageLuma16(b) => planes(b.as_raw(), [h, w, 1], None),
+        DynamicImage::ImageLumaA16(b) => planes(b.as_raw(), [h, w, 2], Some(u16::MAX)),
+        DynamicImage::ImageRgb16(b) => planes(b.as_raw(), [h, w, 3], None),
+        DynamicImage::ImageRgba16(b) => planes(b.as_raw(), [h, w, 4], Some(u16::MAX)),
+        other => {
+            let message = format!("stores {:?} pixels, expected 8 or 16 bits per channel", other.color());
+            Err(Error::new(ErrorKind::Format, message))
+        }
+    }
+}
+
+fn name(format: ImageFormat) -> &'static str {
+    match format {
+        ImageFormat::Png => "PNG",
+        ImageFormat::Bmp => "BMP",
+        ImageFormat::Jpeg => "JPEG",
+        ImageFormat::Tiff => "TIFF",
+        _ => "picture",
+    }
+}
+
+/// Interleaved pixels `[H, W, stored channels]` as planes `[C, H, W]`. With `opaque` the last stored channel is alpha:
+/// it is dropped where every pixel has that value.
+fn planes<T: Copy + PartialEq + Into<f32>>(pixels: &[T], stored: [usize; 3], opaque: Option<T>) -> Result<Tensor> {
+    let [h, w, channels] = stored;
+    let mut kept = channels;
+    if let Some(opaque) = opaque {
+        kept -= 1;
+        if pixels.chunks_exact(channels).any(|pixel| pixel[kept] != opaque) {
+            return Err(Error::new(ErrorKind::Format, "has transparent pixels, expected none"));
+        }
+    }
+    let plane = |c: usize| pixels.iter().skip(c).step_by(channels).map(|&v| v.into());
+    let data = (0..kept).flat_map(plane).collect();
+    ArrayD::from_shape_vec(IxDyn(&[kept, h, w]), data)
+        .map_err(|e| Error::with_source(ErrorKind::Format, "has another number of pixels than its size says", e))
+}
+
+/// Whether an end-of-image marker follows the start of the scan; `None` where the segments before it make no sense,
+/// which is for the decoder to report.
+pub(super) fn jpeg_is_complete(bytes: &[u8]) -> Option<bool> {
+    const START_OF_SCAN: u8 = 0xDA;
+    let mut at = 2;
+    loop {
+        if *bytes.get(at)? != 0xFF {
+            return None;
+        }
+        match *bytes.get(at + 1)? {
+            0xFF => at += 1, // a fill byte
+            START_OF_SCAN => return Some(bytes[at..].windows(2).any(|pair| pair == [0xFF, 0xD9])),
+            _ => at += 2 + usize::from(u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?])),
+        }
+    }
+}
+
+/// Whether the first image file directory links to a second one; `None` where that cannot be read.
+fn tiff_has_second_page(bytes: &[u8]) -> Option<bool> {
+    let big_endian = bytes.starts_with(b"MM");
+    let number = |at: u64, size: usize| -> Option<u64> {
+        let at = usize::try_from(at).ok()?;
+        let stored = bytes.get(at..at.checked_add(size)?)?;
+        let digit = |n: u64, &byte: &u8| n << 8 | u64::from(byte);
+        Some(if big_endian { stored.iter().fold(0, digit) } else { stored.iter().rev().fold(0, digit) })
+    };
+    // Sizes of an offset, of the entry count and of one entry: TIFF, then BigTIFF.
+    let (first, offset_size, count_size, entry_size) = match number(2, 2)? {
+        42 => (4, 4, 2, 12),
+        43 => (8, 8, 8, 20),
+        _ => return None,
+    };
+    let directory = number(first, offset_size)?;
+    let entries = number(directory, count_size)?.checked_mul(entry_size)?;
+    let next = directory.checked_add(count_size as u64)?.checked_add(entries)?;
+    Some(number(next, offset_size)? != 0)
+}
+
+/// Writes `[H, W]` as an 8-bit grey PNG.
+pub(super) fn write_grey(path: &Path, pixels: ArrayViewD<'_, u8>) -> Result<()> {
+    let too_large = || Error::new(ErrorKind::ShapeMismatch, format!("{:?} is no picture size", pixels.shape()));
+    let [h, w] = pixels.shape() else {
+        return Err(too_large());
+    };
+    let (Ok(w), Ok(h)) = (u32::try_from(*w), u32::try_from(*h)) else {
+        return Err(too_large());
+    };
+    let picture = ::image::GrayImage::from_raw(w, h, pixels.iter().copied().collect()).ok_or_else(too_large)?;
+    write_png(path, &picture.into())
+}
+
+/// Writes a PNG.
+pub(super) fn write_png(path: &Path, picture: &DynamicImage) -> Result<()> {
+    write_atomically(path, |temporary| {
+        picture
+            .save_with_format(temporary, ImageFormat::Png)
+            .map_err(|e| Error::with_source(ErrorKind::Io, "cannot be written", e))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use ::image::{GrayImage, ImageBuffer, Luma, RgbImage, Rgba, RgbaImage};
+
+    use super::super::read_image;
+    use super::*;
+
+    fn save(picture: impl Into<DynamicImage>, path: &Path, format: ImageFormat) {
+        picture.into().save_with_format(path, format).unwrap();
+    }
+
+    #[test]
+    fn grey_rgb_and_16_bit_pictures_keep_their_values_and_axes() {
+        let dir = tempfile::tempdir().unwrap();
+        let rgb = RgbImage::from_fn(3, 2, |x, y| ::image::Rgb([x as u8, y as u8, 200]));
+        for (name, format) in [("a.PNG", ImageFormat::Png), ("a.bmp", ImageFormat::Bmp), ("a.tif", ImageFormat::Tiff)] {
+            let path = dir.path().join(name);
+            save(rgb.clone(), &path, format);
+            let image = read_image(&path).unwrap();
+            assert_eq!(image.data.shape(), [3, 2, 3], "{name}");
+            assert_eq!((image.data[[0, 1, 2]], image.data[[1, 1, 2]], image.data[[2, 0, 0]]), (2.0, 1.0, 200.0));
+        }
+        let path = dir.path().join("deep.png");
+        save(ImageBuffer::<Luma<u16>, _>::from_pixel(2, 2, Luma([40_000])), &path, ImageFormat::Png);
+        assert_eq!(read_image(&path).unwrap().data[[0, 1, 1]], 40_000.0);
+    }
+
+    #[test]
+    fn alpha_is_dropped_only_where_opaque() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.png");
+        save(RgbaImage::from_pixel(2, 2, Rgba([1, 2, 3, 255])), &path, ImageFormat::Png);
+        assert_eq!(read_image(&path).unwrap().data.shape(), [3, 2, 2]);
+        save(RgbaImage::from_pixel(2, 2, Rgba([1, 2, 3, 254])), &path, ImageFormat::Png);
+        assert!(read_image(&path).unwrap_err().to_string().contains("transparent"));
+    }
+
+    #[test]
+    fn truncated_or_foreign_content_is_an_error_that_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let picture = GrayImage::from_fn(64, 64, |x, y| Luma([(x * 7 + y * 13) as u8]));
+        for (name, format) in [
+            ("a.png", ImageFormat::Png),
+            ("a.bmp", ImageFormat::Bmp),
+            ("a.jpg", ImageFormat::Jpeg),
+            ("a.tiff", ImageFormat::Tiff),
+        ] {
+            let path = dir.path().join(name);
+            save(picture.clone(), &path, format);
+            read_image(&path).unwrap();
+            let bytes = fs::read(&path).unwrap();
+            for length in [0, 1, 20, bytes.len() / 2, bytes.len() * 9 / 10] {
+                fs::write(&path, &bytes[..length]).unwrap();
+                let message = read_image(&path).unwrap_err().to_string();
+                assert!(message.contains(name) && message.contains("is not a readable"), "{length}: {message}");
+            }
+            fs::write(&path, "no picture at all\n").unwrap();
+            let error = read_image(&path).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Format, "{error}");
+        }
+    }
+
+    #[test]
+    fn zero_sized_pictures_are_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.bmp");
+        save(GrayImage::new(4, 4), &path, ImageFormat::Bmp);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[18..26].fill(0); // width and height
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(read_image(&path).unwrap_err().kind(), ErrorKind::Format);
+    }
+
+    #[test]
+    fn a_second_page_is_found() {
+        let page = |next: u8| [b'I', b'I', 42, 0, 8, 0, 0, 0, 0, 0, next, 0, 0, 0];
+        assert_eq!(tiff_has_second_page(&page(0)), Some(false));
+        assert_eq!(tiff_has_second_page(&page(64)), Some(true));
+    }
+}

@@ -1,0 +1,3 @@
+//! One way through a recording: open, decide, segment, measure, outputs.
+
+pub mod heart;
