@@ -9,7 +9,7 @@ use std::{env, fs};
 use ldseg::engine::{EngineKind, EngineOptions};
 use ldseg::image::{Image, Labels};
 use ldseg::segmenter::{SegmentOptions, Segmenter};
-use ldseg_recording::heart::ventricle_by_name;
+use ldseg_recording::heart::LeftHeart;
 use ldseg_trainer::recipe::Recipe;
 
 use crate::equivalence;
@@ -112,8 +112,10 @@ fn expected(bundle: &Path, image: &Image) -> (String, Labels) {
     }
     let sum: f64 = result.uncertainty.iter().map(|&value| f64::from(value)).sum();
     writeln!(text, "mean uncertainty: {:.6}", sum / result.uncertainty.len() as f64).unwrap();
-    let names = classes.iter().map(|class| class.name.as_str());
-    if let Some(measured) = ventricle_by_name(&result.labels, names, Some([0.5; 2])).unwrap() {
+    let heart = LeftHeart::of(segmenter.manifest());
+    if let Some(measured) =
+        heart.and_then(|heart| heart.measure(&result.labels, Some([0.5; 2])).unwrap().left_ventricle)
+    {
         let (area, length, volume) = (measured.area_cm2, measured.long_axis_mm, measured.volume_ml);
         writeln!(text, "left ventricle: {area:.3} cm2, long axis {length:.3} mm, volume {volume:.3} ml").unwrap();
     }

@@ -53,7 +53,7 @@ fn two_channels(count: usize, seed: &str, dir: &Path) {
     }
     for name in contents(&source.join("images")).keys() {
         let source_image = source.join("images").join(name);
-        let form = read_recording(&source_image).unwrap().form;
+        let form = read_recording(&source_image).unwrap().form().clone();
         let image = read_image(&source_image).unwrap();
         let labels = read_labels(&source.join("labels").join(name)).unwrap();
         let case = name.strip_suffix(".nii.gz").unwrap();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ldseg_io::{Content, read_recording};
+use ldseg_io::read_recording;
 use serde_json::Value;
 
 use crate::support::{Arguments, Python, ldseg, python, repository};
@@ -49,10 +49,8 @@ fn pixels_are_those_of_pydicom() {
                 continue;
             }
         };
-        let found: Vec<f32> = match recording.content {
-            Content::Still(image) => image.data.iter().copied().collect(),
-            Content::Cine(cine) => (0..cine.len()).flat_map(|frame| cine.frame(frame).unwrap().data).collect(),
-        };
+        let frame = |index| recording.frame(index).unwrap().into_owned().data;
+        let found: Vec<f32> = (0..recording.frame_count()).flat_map(frame).collect();
         let bytes = fs::read(folder.path().join(format!("{name}.f32"))).unwrap();
         let expected: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|&value| f32::from_le_bytes(value)).collect();
         let channels = file["shape"][1].as_u64().unwrap();

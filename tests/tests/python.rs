@@ -7,7 +7,7 @@ use std::{env, fs};
 use ldseg::engine::EngineOptions;
 use ldseg::image::Image;
 use ldseg::segmenter::{SegmentOptions, Segmenter};
-use ldseg_recording::heart::ventricle_by_name;
+use ldseg_recording::heart::LeftHeart;
 use ldseg_trainer::recipe::Recipe;
 use serde_json::json;
 
@@ -23,8 +23,9 @@ fn write_expected(folder: &Path, image: &Image) {
     let mut segmenter = Segmenter::load(&Path::new(MODELS).join("echo"), &EngineOptions::default()).unwrap();
     let result = segmenter.segment(image, &SegmentOptions::defaults(segmenter.manifest())).unwrap();
     let classes = &segmenter.manifest().classes;
-    let names = classes.iter().map(|class| class.name.as_str());
-    let measured = ventricle_by_name(&result.labels, names, Some(SPACING)).unwrap().expect("a ventricle");
+    let heart = LeftHeart::of(segmenter.manifest()).expect("the bundle declares its measures");
+    let measured = heart.measure(&result.labels, Some(SPACING)).unwrap();
+    assert!(measured.left_ventricle.is_some() && measured.left_atrium.is_some(), "{measured:?}");
     let [labels, probabilities] = ["labels", "probabilities"].map(|name| folder.join(name));
     fs::write(&labels, result.labels.iter().copied().collect::<Vec<u8>>()).unwrap();
     let bytes = result.probabilities.iter().flat_map(|value| value.to_ne_bytes());

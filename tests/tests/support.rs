@@ -9,7 +9,7 @@ use std::{env, fs};
 
 use ldseg::engine::EngineKind;
 use ldseg::image::Image;
-use ldseg_io::{Content, read_recording};
+use ldseg_io::read_recording;
 
 /// Changes to a recipe that leave a network of milliseconds. Needs an input size of multiples of 16.
 pub const TINY: [&str; 10] = [
@@ -108,8 +108,7 @@ pub fn recipe(name: &str) -> PathBuf {
 /// A grey frame of the synthetic cine, and its pixels row by row.
 pub fn example_frame(spacing: Option<[f64; 2]>) -> (Image, Vec<u8>) {
     let recording = read_recording(&Path::new(MODELS).join("examples/echo-phantom.gif")).unwrap();
-    let Content::Cine(cine) = recording.content else { panic!("the example is a cine") };
-    let grey = cine.frame(3).unwrap().with_channels(1).unwrap().to_owned();
+    let grey = recording.frame(3).unwrap().with_channels(1).unwrap().to_owned();
     let pixels = grey.iter().map(|&value| value as u8).collect();
     (Image::from_array(grey, spacing.as_ref().map(<[f64; 2]>::as_slice)).unwrap(), pixels)
 }

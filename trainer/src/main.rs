@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use burn::tensor::Device;
 use clap::{Parser, Subcommand, ValueEnum};
+use ldseg::ErrorKind;
 use ldseg_trainer::data::inspect::inspect;
 use ldseg_trainer::data::{Fold, Validation};
 use ldseg_trainer::keras;
@@ -124,11 +125,13 @@ impl DeviceKind {
             Self::Cuda => Ok(Device::cuda(0usize)),
             #[cfg(feature = "wgpu")]
             Self::Wgpu => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
-            #[allow(unreachable_patterns)]
-            other => bail!(
-                "--device {0:?}: this command was built without it; build it with `--features {0:?}`",
-                format!("{other:?}").to_lowercase()
-            ),
+            #[cfg(not(all(feature = "cuda", feature = "wgpu")))]
+            other => {
+                let name = format!("{other:?}").to_lowercase();
+                let message =
+                    format!("--device {name}: this command was built without it; build it with `--features {name}`");
+                Err(ldseg::Error::new(ErrorKind::Setting, message).into())
+            }
         }
     }
 }
@@ -169,12 +172,20 @@ fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// 2 where the user asked for something impossible, 1 for anything else that fails.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<ldseg::Error>().map(ldseg::Error::kind) {
+        Some(ErrorKind::Setting) => 2,
+        _ => 1,
+    }
+}
+
 fn main() -> ExitCode {
     match run(Args::parse()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(exit_code(&error))
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ldseg::bundle::Class;
+use ldseg::bundle::{Class, Measure};
 use ldseg::diffusion::{LatentStandardisation, Prediction, Sampler, ScheduleKind};
 use ldseg::preprocess::{Normalisation, Resampling, SpacingPolicy};
 use ldseg::{Error, ErrorKind, Result};
@@ -26,6 +26,9 @@ pub struct Recipe {
     pub data: DataCard,
     /// Classes in index order; the first is background.
     pub classes: Vec<ClassRecipe>,
+    /// What can be measured in a segmentation, and which classes that takes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measures: Vec<Measure>,
     /// The networks.
     pub network: NetworkRecipe,
     /// From file to network input.
@@ -394,6 +397,9 @@ impl Recipe {
             if !(0.0..=1.0).contains(&part) {
                 return fail(format!("diffusion.{key} is {part}, expected 0 to 1"));
             }
+        }
+        if let Some(problem) = Measure::problem(&self.measures, self.classes.iter().map(|class| class.name.as_str())) {
+            return fail(problem);
         }
         if d.timesteps < 2 || d.steps == 0 || d.steps >= d.timesteps {
             return fail(format!(

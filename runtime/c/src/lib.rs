@@ -16,7 +16,7 @@ use std::ptr;
 
 pub use frame::{LDSEG_GREY_F32, LDSEG_GREY_U8, LDSEG_RGB_U8, LdsegFrame};
 pub use session::{
-    LdsegClass, LdsegOpenOptions, LdsegSegmentOptions, LdsegSegmentation, LdsegSegmenter, LdsegTimings, LdsegVentricle,
+    LdsegChamber, LdsegClass, LdsegOpenOptions, LdsegSegmentOptions, LdsegSegmentation, LdsegSegmenter, LdsegTimings,
     LdsegView,
 };
 pub use status::LdsegStatus;

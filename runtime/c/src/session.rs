@@ -11,7 +11,8 @@ use ldseg::engine::EngineOptions;
 use ldseg::image::Labels;
 use ldseg::segmenter::{SegmentOptions, Segmenter, Timings};
 use ldseg::{Error, ErrorKind, Tensor};
-use ldseg_recording::heart::ventricle_by_name;
+use ldseg_recording::heart::Chamber;
+use ldseg_recording::{Answer, segment_image};
 
 use crate::frame::LdsegFrame;
 use crate::status::{Failure, LdsegStatus};
@@ -73,13 +74,13 @@ pub struct LdsegTimings {
     pub postprocess: f64,
 }
 
-/// The left ventricle in one frame, by the method of discs in this plane alone.
+/// A chamber of the heart in one frame, by the method of discs in this plane alone.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-pub struct LdsegVentricle {
+pub struct LdsegChamber {
     /// Area of the cavity.
     pub area_cm2: f64,
-    /// From the middle of the mitral plane to the apex.
+    /// From the middle of the mitral plane to the apex, or to the atrium's opposite wall.
     pub long_axis_mm: f64,
     /// Volume of the cavity.
     pub volume_ml: f64,
@@ -105,11 +106,20 @@ pub struct LdsegView {
     pub steps: usize,
     /// Where the time went.
     pub timings: LdsegTimings,
-    /// Whether `ventricle` holds measurements. It does not where the bundle has no classes "left ventricle" and
-    /// "myocardium", the frame's spacing is not known, or the label map shows no ventricle with a mitral plane.
+    /// Whether `ventricle` holds measurements. It does not where the bundle declares no measures of the left heart, the
+    /// frame's spacing is not known, or the label map shows no ventricle with a mitral plane.
     pub measured: bool,
     /// The left ventricle; all zeros where it was not measured.
-    pub ventricle: LdsegVentricle,
+    pub ventricle: LdsegChamber,
+    /// The same for `atrium`, which has to border on the ventricle.
+    pub atrium_measured: bool,
+    /// The left atrium; all zeros where it was not measured.
+    pub atrium: LdsegChamber,
+    /// Number of notes.
+    pub note_count: usize,
+    /// `note_count` strings, UTF-8: what was not taken as it is, such as the luminance of a colour frame by a bundle of
+    /// grey images.
+    pub notes: *const *const c_char,
 }
 
 /// A loaded bundle, ready to segment.
@@ -127,7 +137,11 @@ pub struct LdsegSegmentation {
     uncertainty: Tensor,
     steps: usize,
     timings: Timings,
-    ventricle: Option<LdsegVentricle>,
+    ventricle: Option<LdsegChamber>,
+    atrium: Option<LdsegChamber>,
+    notes: Vec<CString>,
+    /// Where the notes lie.
+    note_pointers: Vec<*const c_char>,
 }
 
 impl LdsegSegmenter {
@@ -179,9 +193,16 @@ impl LdsegSegmenter {
             chosen =
                 SegmentOptions { samples: options.samples.max(1), seed: options.seed, frame: options.frame, ..chosen };
         }
-        let result = segmenter.segment(&image, &chosen)?;
-        let names = segmenter.manifest().classes.iter().map(|class| class.name.as_str());
-        let ventricle = ventricle_by_name(&result.labels, names, frame.spacing())?;
+        let Answer { segmentation: result, decisions, measured, .. } = segment_image(&mut segmenter, image, &chosen)?;
+        let chamber = |found: Option<Chamber>| {
+            found.map(|found| LdsegChamber {
+                area_cm2: found.area_cm2,
+                long_axis_mm: found.long_axis_mm,
+                volume_ml: found.volume_ml,
+            })
+        };
+        let note = |text: String| CString::new(text.replace('\0', " ")).unwrap_or_default();
+        let notes: Vec<CString> = decisions.notes().into_iter().map(note).collect();
         Ok(LdsegSegmentation {
             size: [frame.height, frame.width],
             classes: self.classes.len(),
@@ -190,11 +211,10 @@ impl LdsegSegmenter {
             uncertainty: result.uncertainty.as_standard_layout().into_owned(),
             steps: result.steps,
             timings: result.timings,
-            ventricle: ventricle.map(|measured| LdsegVentricle {
-                area_cm2: measured.area_cm2,
-                long_axis_mm: measured.long_axis_mm,
-                volume_ml: measured.volume_ml,
-            }),
+            ventricle: chamber(measured.left_ventricle),
+            atrium: chamber(measured.left_atrium),
+            note_pointers: notes.iter().map(|note| note.as_ptr()).collect(),
+            notes,
         })
     }
 }
@@ -219,6 +239,10 @@ impl LdsegSegmentation {
             },
             measured: self.ventricle.is_some(),
             ventricle: self.ventricle.unwrap_or_default(),
+            atrium_measured: self.atrium.is_some(),
+            atrium: self.atrium.unwrap_or_default(),
+            note_count: self.notes.len(),
+            notes: self.note_pointers.as_ptr(),
         }
     }
 }

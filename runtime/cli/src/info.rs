@@ -9,7 +9,7 @@ use ldseg::bundle::{Bundle, Manifest};
 use ldseg::image::Image;
 use ldseg::preprocess::SpacingPolicy;
 use ldseg::{Error, ErrorKind};
-use ldseg_io::{Cine, Content, read_recording};
+use ldseg_io::read_recording;
 use serde::Serialize;
 
 use super::{Outcome, print, print_json};
@@ -59,11 +59,16 @@ pub(super) fn run(args: InfoArgs) -> anyhow::Result<Outcome> {
 impl ImageInfo {
     fn read(path: &Path) -> ldseg::Result<Self> {
         let recording = read_recording(path)?;
-        let info = match recording.content {
-            Content::Still(image) => Self::of(&image),
-            Content::Cine(cine) => Self::of_cine(&cine).map_err(|e| e.in_file(path))?,
-        };
-        Ok(Self { notes: recording.notes, ..info })
+        let mut info = Self::of(recording.frame(0).map_err(|e| e.in_file(path))?.as_ref());
+        for index in 1..recording.frame_count() {
+            let frame = Self::of(recording.frame(index).map_err(|e| e.in_file(path))?.as_ref());
+            (info.min, info.max) = (info.min.min(frame.min), info.max.max(frame.max));
+        }
+        if recording.is_cine() {
+            info.frames = Some(recording.frame_count());
+            info.seconds = Some(recording.seconds().iter().sum());
+        }
+        Ok(Self { notes: recording.notes().to_vec(), ..info })
     }
 
     fn of(image: &Image) -> Self {
@@ -78,15 +83,6 @@ impl ImageInfo {
             seconds: None,
             notes: Vec::new(),
         }
-    }
-
-    fn of_cine(cine: &Cine) -> ldseg::Result<Self> {
-        let mut info = Self::of(&cine.frame(0)?);
-        for index in 1..cine.len() {
-            let frame = Self::of(&cine.frame(index)?);
-            (info.min, info.max) = (info.min.min(frame.min), info.max.max(frame.max));
-        }
-        Ok(Self { frames: Some(cine.len()), seconds: Some(cine.seconds().iter().sum()), ..info })
     }
 
     fn describe(&self) -> String {

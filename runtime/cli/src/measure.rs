@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_evaluate::scoring::{ClassSpec, read_classes, reference_labels};
-use ldseg_io::{Content, read_recording};
-use ldseg_recording::heart::{Biplane, FrameVentricle, Heartbeat, biplane, heartbeat};
-use ldseg_recording::heart::{HeartClasses, ventricle};
+use ldseg_evaluate::scoring::{ClassSpec, read_classes, read_measures, reference_labels};
+use ldseg_io::read_recording;
+use ldseg_recording::decide::Spacing;
+use ldseg_recording::heart::{Biplane, FrameVentricle, Heartbeat, LeftHeart, biplane, heartbeat};
 use ndarray::Axis;
 use serde::Serialize;
 
@@ -53,17 +53,23 @@ struct View {
     /// Whether the files tell their spacing, or it was given.
     in_ml: bool,
     heartbeat: Heartbeat,
+    /// Where a file says another spacing than the user.
+    notes: Vec<String>,
 }
 
 pub(super) fn run(args: MeasureArgs) -> anyhow::Result<Outcome> {
     let given = pixel_size(&args.pixel_spacing, "--pixel-spacing")?;
     let classes = read_classes(&args.classes)?;
-    let heart = HeartClasses::find(classes.iter().map(|class| class.name.as_str())).ok_or_else(|| {
-        Error::new(ErrorKind::Setting, "lists no classes `left ventricle` and `myocardium`").in_file(&args.classes)
+    let measures = read_measures(&args.classes)?;
+    let names = classes.iter().map(|class| class.name.as_str());
+    let heart = LeftHeart::declared(&measures, names).ok_or_else(|| {
+        let message = "declares no measures of kind `left_heart`, which say which classes are ventricle and myocardium";
+        Error::new(ErrorKind::Setting, message).in_file(&args.classes)
     })?;
     let view = |files: &[PathBuf]| (!files.is_empty()).then(|| View::read(files, &classes, heart, given)).transpose();
     let (four, two) = (view(&args.four_chamber)?, view(&args.two_chamber)?);
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> =
+        [&four, &two].into_iter().flatten().flat_map(|view| view.notes.iter().cloned()).collect();
     if [&four, &two].into_iter().flatten().any(|view| !view.in_ml) {
         notes.push("the pixel spacing is not known, so there are no volumes; --pixel-spacing gives it".into());
     }
@@ -94,8 +100,14 @@ pub(super) fn run(args: MeasureArgs) -> anyhow::Result<Outcome> {
 
 impl View {
     /// `files` holds one at least.
-    fn read(files: &[PathBuf], classes: &[ClassSpec], heart: HeartClasses, given: Option<[f64; 2]>) -> Result<Self> {
-        let spacings = files.iter().map(|path| Ok(spacing(path)?.or(given))).collect::<Result<Vec<_>>>()?;
+    fn read(files: &[PathBuf], classes: &[ClassSpec], heart: LeftHeart, given: Option<[f64; 2]>) -> Result<Self> {
+        let decided = files.iter().map(|path| spacing(path, given)).collect::<Result<Vec<_>>>()?;
+        let notes = files
+            .iter()
+            .zip(&decided)
+            .filter_map(|(path, (_, note))| note.as_ref().map(|note| format!("{}: {note}", path.display())));
+        let notes = notes.collect();
+        let spacings: Vec<_> = decided.into_iter().map(|(spacing, _)| spacing).collect();
         let (mut frames, in_ml) = (Vec::new(), spacings[0].is_some());
         for (path, spacing) in files.iter().zip(spacings) {
             if spacing.is_some() != in_ml {
@@ -105,7 +117,7 @@ impl View {
             let labels = reference_labels(path, Some(classes), classes.len())?;
             let maps = if labels.ndim() == 2 { labels.insert_axis(Axis(0)) } else { labels };
             for map in maps.outer_iter() {
-                let ventricle = ventricle(&map.to_owned(), heart, spacing.unwrap_or([1.0; 2]))?;
+                let ventricle = heart.ventricle(&map.to_owned(), spacing.unwrap_or([1.0; 2]))?;
                 frames.push(FrameVentricle { ventricle, samples: Vec::new() });
             }
         }
@@ -114,19 +126,21 @@ impl View {
             return fail("is one frame, expected a cine or, with a second file, end-diastole and end-systole");
         }
         match heartbeat(&frames, in_ml) {
-            Some(heartbeat) => Ok(Self { frames, in_ml, heartbeat }),
+            Some(heartbeat) => Ok(Self { frames, in_ml, heartbeat, notes }),
             None => fail("shows no left ventricle that is open towards the mitral plane"),
         }
     }
 }
 
-/// Along (y, x), mm; `None` where the file doesn't tell: a picture, and a NIfTI of exactly 1 mm, which is what a cine's
-/// label map gets where the cine didn't tell.
-fn spacing(path: &Path) -> Result<Option<[f64; 2]>> {
-    let recording = read_recording(path)?;
-    let Content::Still(image) = recording.content else { return Ok(None) };
-    let plane = image.spacing().and_then(|spacing| spacing.last_chunk::<2>().copied());
-    Ok(plane.filter(|plane| *plane != [1.0; 2]))
+/// Along (y, x), mm, by the one rule ([`Spacing::decide`]), and what has to be noted of it. A file doesn't tell it that is a
+/// picture, or a NIfTI of exactly 1 mm, which is what a cine's label map gets where the cine didn't tell.
+fn spacing(path: &Path, given: Option<[f64; 2]>) -> Result<(Option<[f64; 2]>, Option<String>)> {
+    let known = read_recording(path)?.spacing();
+    let plane = known.and_then(|spacing| spacing.last_chunk::<2>().copied()).filter(|plane| *plane != [1.0; 2]);
+    let slice = |spacing: &Option<[f64; 2]>| spacing.map(|spacing| spacing.to_vec());
+    let decided =
+        Spacing::decide(slice(&plane).as_deref(), slice(&given).as_deref(), 2).map_err(|e| e.in_file(path))?;
+    Ok((decided.of_pixel(), decided.note()))
 }
 
 impl Document {

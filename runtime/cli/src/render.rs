@@ -11,7 +11,8 @@ use ldseg::{Error, ErrorKind, Result};
 use ldseg_evaluate::render::{Cut, Figure, Level, Study, View, diffusion, robustness};
 use ldseg_evaluate::robustness::Corruption;
 use ldseg_evaluate::scoring::{read_classes, reference_labels};
-use ldseg_io::{Content, case_name, read_recording};
+use ldseg_io::case_name;
+use ldseg_recording::{Prepared, Wish};
 
 use super::robustness::corruptions;
 use super::segment::SamplingArgs;
@@ -119,7 +120,7 @@ fn scene(args: FigureArgs) -> Result<Scene> {
     Figure::check_name(&args.output)?;
     let bundle = Bundle::load(&args.bundle)?;
     let mut options = args.sampling.options(bundle.manifest())?;
-    let image = read(&args.input, args.frame, bundle.manifest()).map_err(|e| e.in_file(&args.input))?;
+    let image = read(&args.input, args.frame, bundle.manifest())?;
     options.frame = args.frame.unwrap_or(0) as u64;
     let segmenter = Segmenter::from_bundle(&bundle, &args.engine.options())?;
     let cut = match (args.axis, args.slice) {
@@ -130,17 +131,13 @@ fn scene(args: FigureArgs) -> Result<Scene> {
 }
 
 fn read(path: &Path, frame: Option<usize>, manifest: &Manifest) -> Result<Image> {
-    let mut study = read_recording(path)?;
-    if study.luminance_serves() && manifest.channels == 1 {
-        study = study.into_grey();
-    }
-    study.notes.iter().for_each(|text| note(&format!("{}: {text}", path.display())));
-    let fail = |message: String| Err(Error::new(ErrorKind::Setting, message));
-    match (study.content, frame) {
-        (Content::Still(image), None) => Ok(image),
-        (Content::Still(_), Some(_)) => fail("is a still image, it has no frames to choose from".into()),
-        (Content::Cine(cine), Some(frame)) => cine.frame(frame),
-        (Content::Cine(cine), None) => fail(format!("is a cine of {} frames, --frame says which is shown", cine.len())),
+    let prepared = Prepared::open(&[path.to_path_buf()], manifest.channels, &Wish::default())?;
+    prepared.notes_with_path().iter().for_each(|text| note(text));
+    let fail = |message: String| Err(Error::new(ErrorKind::Setting, message).in_file(path));
+    match (prepared.is_cine(), frame) {
+        (false, Some(_)) => fail("is a still image, it has no frames to choose from".into()),
+        (true, None) => fail(format!("is a cine of {} frames, --frame says which is shown", prepared.frame_count())),
+        (_, frame) => prepared.frame(frame.unwrap_or(0)),
     }
 }
 

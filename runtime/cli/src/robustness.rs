@@ -13,7 +13,7 @@ use ldseg_evaluate::scoring::read_classes;
 
 use super::evaluate::BootstrapArgs;
 use super::segment::{SamplingArgs, prepare_output};
-use super::{EngineArgs, Outcome, print, print_json, report};
+use super::{EngineArgs, Outcome, note, print, print_json, report};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RobustnessArgs {
@@ -78,6 +78,7 @@ pub(super) fn run(args: RobustnessArgs) -> anyhow::Result<Outcome> {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
+    found.notes.iter().for_each(|text| note(text));
     found.failed.iter().for_each(|case| report(&case.error));
     write(&found, &args.output)?;
     if args.json {

@@ -1,6 +1,9 @@
 //! Images as pixels with geometry, whatever they came from.
 
 mod memory;
+mod region;
+
+pub use region::Region;
 
 use ndarray::{ArrayViewD, Axis, Slice, Zip};
 
@@ -80,16 +83,20 @@ impl Image {
         Err(Error::new(ErrorKind::ShapeMismatch, format!("has {what}, the bundle expects {channels}")))
     }
 
-    /// Colour replaced by its luminance (ITU-R BT.601).
-    pub fn into_grey(mut self) -> Self {
-        self.make_grey();
-        self
+    /// Whether it is in colour: channels that are all equal are none.
+    pub fn is_coloured(&self) -> bool {
+        self.data.shape()[0] == 3 && self.with_channels(1).is_err()
     }
 
-    /// Replaces colour by its luminance (ITU-R BT.601). Whether there was any: channels that are all equal are none.
-    pub fn make_grey(&mut self) -> bool {
-        if self.data.shape()[0] != 3 || self.with_channels(1).is_ok() {
-            return false;
+    /// The image with one channel: colour is replaced by its luminance (ITU-R BT.601), and of channels that are all equal
+    /// one is kept. Other images are left as they are.
+    pub fn into_grey(mut self) -> Self {
+        if self.data.shape()[0] != 3 {
+            return self;
+        }
+        if let Ok(grey) = self.with_channels(1) {
+            self.data = grey.to_owned();
+            return self;
         }
         let plane = |c| self.data.index_axis(Axis(0), c);
         let mut grey = Tensor::zeros(plane(0).raw_dim());
@@ -99,7 +106,7 @@ impl Image {
             .and(plane(2))
             .for_each(|grey, &r, &g, &b| *grey = luminance([r, g, b]));
         self.data = grey.insert_axis(Axis(0));
-        true
+        self
     }
 }
 
@@ -124,7 +131,19 @@ mod tests {
         let error = image.with_channels(1).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ShapeMismatch);
         assert_eq!(error.to_string(), "has 3 colour channels, the bundle expects 1");
+        assert!(image.is_coloured());
+        assert_eq!(image.clone().into_grey().data.shape(), [1, 2, 2]);
         image.data = Tensor::zeros(IxDyn(&[1, 2, 2]));
         assert_eq!(image.with_channels(3).unwrap_err().to_string(), "has 1 grey channel, the bundle expects 3");
+    }
+
+    #[test]
+    fn colour_becomes_luminance() {
+        let colour = |pixel: [f32; 3]| Image {
+            data: Tensor::from_shape_fn(IxDyn(&[3, 1, 1]), |i| pixel[i[0]]),
+            geometry: Geometry::default(),
+        };
+        assert_eq!(colour([200.0, 100.0, 50.0]).into_grey().data[[0, 0, 0]], 124.2);
+        assert_eq!(colour([7.0; 3]).into_grey().data.as_slice().unwrap(), [7.0]);
     }
 }

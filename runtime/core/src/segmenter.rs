@@ -10,7 +10,7 @@ use ndarray::{Axis, Zip, concatenate};
 use crate::bundle::{Bundle, DENOISER, IMAGE_ENCODER, LABEL_DECODER, Manifest};
 use crate::diffusion::{NoiseKey, SampleRequest, Sampler, Schedule, sample};
 use crate::engine::{EngineOptions, Network};
-use crate::image::{Image, Labels};
+use crate::image::{Image, Labels, Region};
 use crate::preprocess::{image_to_input, probabilities_to_grid};
 use crate::uncertainty::entropy;
 use crate::{Error, ErrorKind, Result, Tensor};
@@ -70,6 +70,27 @@ pub struct Segmentation {
     pub steps: usize,
     /// Where the time went.
     pub timings: Timings,
+}
+
+impl Segmentation {
+    /// This segmentation of a part as one of the whole picture of `size` (H, W): all else is background, for certain.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ShapeMismatch`] where the segmentation has another size than `part`, or the picture is smaller.
+    pub fn within(self, part: Region, size: [usize; 2]) -> Result<Self> {
+        let mut probabilities = part.paste(&self.probabilities, size, 0.0)?;
+        // Of one class the background is sure where the part isn't.
+        let sure = part.paste(&Tensor::zeros(self.uncertainty.raw_dim()), size, 1.0)?;
+        Zip::from(probabilities.index_axis_mut(Axis(0), 0)).and(&sure).for_each(|p, &outside| *p += outside);
+        let samples = self.samples.iter().map(|labels| part.paste(labels, size, 0)).collect::<Result<_>>()?;
+        Ok(Self {
+            labels: part.paste(&self.labels, size, 0)?,
+            uncertainty: part.paste(&self.uncertainty, size, 0.0)?,
+            probabilities,
+            samples,
+            ..self
+        })
+    }
 }
 
 /// Wall-clock time of each stage.

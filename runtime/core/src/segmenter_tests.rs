@@ -226,3 +226,29 @@ fn argmax_takes_the_lowest_of_equals() {
     let probabilities = ndarray::array![[0.5, 1.0, 0.0], [0.5, 0.0, 1.0]].into_dyn();
     assert_eq!(argmax(&probabilities).as_slice().unwrap(), [0, 0, 1]);
 }
+
+#[test]
+fn what_was_cut_out_comes_back_in_its_place() {
+    let part = Region { top: 1, left: 2, height: 2, width: 3 };
+    let data = Tensor::from_shape_fn(ndarray::IxDyn(&[1, 4, 6]), |i| (i[1] * 6 + i[2]) as f32);
+    let image = Image { data, geometry: Geometry::default() };
+    let cut = part.crop(&image).unwrap();
+    assert_eq!(cut.data.iter().copied().collect::<Vec<_>>(), [8.0, 9.0, 10.0, 14.0, 15.0, 16.0]);
+    let probabilities = Tensor::from_shape_fn(ndarray::IxDyn(&[2, 2, 3]), |i| if i[0] == 0 { 0.25 } else { 0.75 });
+    let segmentation = Segmentation {
+        labels: crate::image::Labels::ones(ndarray::IxDyn(&[2, 3])),
+        probabilities,
+        uncertainty: Tensor::ones(ndarray::IxDyn(&[2, 3])),
+        samples: vec![crate::image::Labels::ones(ndarray::IxDyn(&[2, 3]))],
+        latents: Tensor::zeros(ndarray::IxDyn(&[1, 1])),
+        steps: 1,
+        timings: Default::default(),
+    };
+    let whole = segmentation.within(part, [4, 6]).unwrap();
+    assert_eq!((whole.labels.sum(), whole.labels[[1, 2]], whole.labels[[2, 4]]), (6, 1, 1));
+    assert_eq!((whole.uncertainty.sum(), whole.samples[0].sum()), (6.0, 6));
+    assert!(whole.probabilities.sum_axis(Axis(0)).iter().all(|&p| p == 1.0));
+    assert_eq!((whole.probabilities[[1, 0, 0]], whole.probabilities[[1, 1, 2]]), (0.0, 0.75));
+    let beyond = Region { width: 5, ..part };
+    assert_eq!(beyond.crop(&image).unwrap_err().kind(), ErrorKind::ShapeMismatch);
+}

@@ -8,7 +8,7 @@ use std::path::Path;
 use ::image::codecs::jpeg::JpegDecoder;
 use ::image::{DynamicImage, ImageDecoder};
 
-use super::cine::{Cine, Recording};
+use super::recording::{Cine, Recording};
 use super::voxels::voxel_count;
 use super::{Geometry, Image, OutputForm, picture};
 use ldseg::{Error, ErrorKind, Result};
@@ -32,17 +32,15 @@ pub(super) fn read(path: &Path) -> Result<Recording> {
         .map(|(index, frame)| decode(frame, avi.size).map_err(|e| fail(format!("frame {index} {e}"))));
     let frames = frames.collect::<Result<Vec<_>>>()?;
     let seconds = vec![avi.seconds.unwrap_or(UNTIMED); frames.len()];
-    let mut recording = match <[DynamicImage; 1]>::try_from(frames) {
+    let recording = match <[DynamicImage; 1]>::try_from(frames) {
         Ok([frame]) => {
             let data = picture::intensities(&frame)?;
             Recording::still(Image { data, geometry: Geometry::default() }, OutputForm::picture())
         }
         Err(frames) => Recording::cine(Cine::new(frames, seconds, None)?),
     };
-    if avi.seconds.is_none() {
-        recording.notes.push(format!("its frame time is unknown: {UNTIMED} s is assumed"));
-    }
-    Ok(recording)
+    let untimed = avi.seconds.is_none().then(|| format!("its frame time is unknown: {UNTIMED} s is assumed"));
+    Ok(recording.noted(untimed.into_iter().collect()))
 }
 
 /// One frame of this width and height.
@@ -253,7 +251,6 @@ mod tests {
     use ::image::codecs::jpeg::JpegEncoder;
     use ::image::{ExtendedColorType, RgbImage};
 
-    use super::super::Content;
     use super::super::read_recording;
     use super::*;
 
@@ -319,8 +316,9 @@ mod tests {
         read_recording(&path)
     }
 
-    fn cine(bytes: &[u8]) -> Cine {
-        let Content::Cine(cine) = read_back(bytes).unwrap().content else { panic!("an AVI is a cine") };
+    fn cine(bytes: &[u8]) -> Recording {
+        let cine = read_back(bytes).unwrap();
+        assert!(cine.is_cine(), "an AVI is a cine");
         cine
     }
 
@@ -341,7 +339,7 @@ mod tests {
         let cine = cine(&avi(b"MJPG", &movie));
         assert_eq!(cine.seconds(), [0.033; 3]);
         for (index, n) in [0, 1, 1].into_iter().enumerate() {
-            let data = cine.frame(index).unwrap().data;
+            let data = cine.frame(index).unwrap().into_owned().data;
             let far = picture(n).enumerate_pixels().any(|(x, y, pixel)| {
                 (0..3).any(|c| (data[[c, y as usize, x as usize]] - f32::from(pixel.0[c])).abs() > 8.0)
             });
@@ -353,7 +351,7 @@ mod tests {
     fn a_second_part_goes_on() {
         let first = avi(b"mjpg", &[chunk(b"01dc", &jpeg(0))]);
         let second = list(b"RIFF", b"AVIX", &[list(b"LIST", b"movi", &[chunk(b"01dc", &jpeg(1))])]);
-        assert_eq!(cine(&[first, second].concat()).len(), 2);
+        assert_eq!(cine(&[first, second].concat()).frame_count(), 2);
     }
 
     #[test]
@@ -362,8 +360,8 @@ mod tests {
         let pixels = vec![77; (SIZE[0] * SIZE[1]) as usize];
         JpegEncoder::new(&mut grey).encode(&pixels, SIZE[0], SIZE[1], ExtendedColorType::L8).unwrap();
         let recording = read_back(&avi(b"MJPG", &[chunk(b"01dc", &grey)])).unwrap();
-        let Content::Still(image) = recording.content else { panic!("one frame is a picture") };
-        assert_eq!(image.data.shape(), [1, 16, 24]);
+        assert!(!recording.is_cine(), "one frame is a picture");
+        assert_eq!(recording.frame(0).unwrap().data.shape(), [1, 16, 24]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Axis, concatenate};
 
-use super::cine::Recording;
+use super::recording::Recording;
 use super::{read_image, read_recording};
 use ldseg::image::Image;
 use ldseg::{Error, ErrorKind, Result};
@@ -55,7 +55,7 @@ pub fn read_files(paths: &[PathBuf]) -> Result<Recording> {
     if others.is_empty() {
         return Ok(recording);
     }
-    let form = recording.form.clone();
+    let form = recording.form().clone();
     let mut image = recording.into_still(first)?;
     let mut planes = vec![grey(&image, first)?];
     for path in others {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ::image::codecs::gif::{GifDecoder, GifEncoder, Repeat};
 use ::image::{AnimationDecoder, Delay, DynamicImage, Frame, ImageError, RgbImage};
 
-use super::cine::{Cine, Recording};
+use super::recording::{Cine, Recording};
 use super::{Geometry, Image, OutputForm, picture};
 use ldseg::files::write_atomically;
 use ldseg::{Error, ErrorKind, Result};
@@ -80,7 +80,6 @@ pub fn write_cine(path: &Path, pictures: Vec<RgbImage>, seconds: &[f64]) -> Resu
 mod tests {
     use ::image::Rgb;
 
-    use super::super::Content;
     use super::super::{read_image, read_recording};
     use super::*;
 
@@ -95,8 +94,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.GIF");
         cine(&path, 3);
-        let Content::Cine(read) = read_recording(&path).unwrap().content else { panic!("three frames are a cine") };
-        assert_eq!((read.len(), read.seconds()), (3, &[0.02, 0.04, 0.06][..]));
+        let read = read_recording(&path).unwrap();
+        assert_eq!((read.frame_count(), read.seconds()), (3, &[0.02, 0.04, 0.06][..]));
         let frame = read.frame(2).unwrap();
         assert_eq!(frame.with_channels(1).unwrap().shape(), [1, 4, 6]);
         assert_eq!(frame.data[[0, 3, 5]], 48.0);

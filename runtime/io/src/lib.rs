@@ -5,7 +5,6 @@
 
 mod avi;
 mod channels;
-mod cine;
 #[cfg(feature = "dicom")]
 mod dicom;
 mod form;
@@ -14,6 +13,7 @@ mod metaimage;
 mod nifti;
 mod overlay;
 mod picture;
+mod recording;
 mod sector;
 mod stack;
 mod voxels;
@@ -25,13 +25,12 @@ use ::image::ImageFormat;
 use ndarray::{ArrayViewD, Axis};
 
 pub use channels::{channel_files, read_channels, read_files, split_channel};
-pub use cine::{Cine, Content, Recording};
 #[cfg(feature = "dicom")]
 pub use dicom::{DicomAlgorithm, DicomChamber, DicomMeasurement, DicomQuantity, DicomReport, DicomSeg, DicomSegKind};
 pub use form::OutputForm;
 pub use gif::write_cine;
 pub use overlay::{overlay, png_bytes, write_overlay, write_picture};
-pub use sector::Sector;
+pub use recording::Recording;
 pub use stack::{PROBABILITIES, SAMPLES, read_label_stack, read_stack, write_label_stack, write_scalar_stack};
 pub use write::{output_extension, write_labels, write_scalar};
 
@@ -119,18 +118,6 @@ pub fn read_recording(path: &Path) -> Result<Recording> {
         }
     };
     recording.map_err(|e| e.in_file(path))
-}
-
-/// Reads a still image for a model with `channels` channels: an ultrasound image in colour becomes grey where these are 1.
-///
-/// # Errors
-/// As [`read_image`].
-pub fn read_image_for(path: &Path, channels: usize) -> Result<Image> {
-    let mut recording = read_recording(path)?;
-    if recording.luminance_serves() && channels == 1 {
-        recording = recording.into_grey();
-    }
-    recording.into_still(path)
 }
 
 /// Reads a label map whose stored values are whole numbers from 0 to 255.

@@ -8,8 +8,8 @@ use std::path::{Component, Path};
 use flate2::bufread::ZlibDecoder;
 use ndarray::{ArrayD, IxDyn};
 
-use super::cine::Recording;
 use super::form::{OutputForm, affine_from_lps};
+use super::recording::Recording;
 use super::voxels::{Element, Encoding, check_length, decode, voxel_count};
 use ldseg::image::{Geometry, Image};
 use ldseg::{Error, ErrorKind, Result, Tensor};
@@ -257,7 +257,7 @@ mod tests {
         fs::write(dir.path().join("a.raw"), (0..24_u16).flat_map(|v| (v * 100).to_be_bytes()).collect::<Vec<_>>())
             .unwrap();
         let recording = read_recording(&path).unwrap();
-        let form = recording.form.clone();
+        let form = recording.form().clone();
         let image = recording.into_still(&path).unwrap();
         assert_eq!(image.data.shape(), [1, 2, 3, 4]);
         assert_eq!(image.data[[0, 1, 2, 3]], 2300.0);
@@ -269,7 +269,7 @@ mod tests {
         write_labels(&output, &labels, &form).unwrap();
         assert_eq!(read_labels(&output).unwrap(), labels);
         let written = read_recording(&output).unwrap();
-        let Form::Nifti(header) = &written.form.0 else { panic!() };
+        let Form::Nifti(header) = &written.form().0 else { panic!() };
         let header = header.clone();
         let written = written.into_still(&output).unwrap();
         assert_eq!(written.spacing(), image.spacing());
@@ -293,7 +293,7 @@ mod tests {
         bytes.extend(encoder.finish().unwrap());
         fs::write(&path, &bytes).unwrap();
         let recording = read_recording(&path).unwrap();
-        assert_eq!(output_extension(&recording.form, 2), "png");
+        assert_eq!(output_extension(recording.form(), 2), "png");
         let image = recording.into_still(&path).unwrap();
         assert_eq!(image.data.shape(), [3, 1, 2]);
         assert_eq!(image.data.iter().copied().collect::<Vec<_>>(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);

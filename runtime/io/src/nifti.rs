@@ -8,8 +8,8 @@ use ::nifti::{Endianness, NiftiHeader, NiftiType};
 use flate2::bufread::MultiGzDecoder;
 use ndarray::{ArrayD, IxDyn};
 
-use super::cine::Recording;
 use super::form::{Form, OutputForm};
+use super::recording::Recording;
 use super::voxels::{Element, Encoding, check_length, decode, voxel_count};
 use ldseg::image::{Geometry, Image};
 use ldseg::{Error, ErrorKind, Result};
@@ -249,7 +249,7 @@ mod tests {
     /// The image, its header, and what outputs need of it.
     fn read_still(path: &Path) -> (Image, Box<NiftiHeader>, OutputForm) {
         let recording = read_recording(path).unwrap();
-        let form = recording.form.clone();
+        let form = recording.form().clone();
         (recording.into_still(path).unwrap(), header_of(&form), form)
     }
 

@@ -1,12 +1,11 @@
 //! The ultrasound sector of a frame that also shows text, scales, an ECG and empty corners.
 
-use ndarray::{Array2, ArrayD, ArrayView2, Axis, IxDyn, Slice, Zip, s};
+use ldseg::components::largest_component;
+use ldseg::image::{Image, Region, luminance};
+use ldseg::{Error, ErrorKind, Result};
+use ndarray::{Array2, ArrayView2, Zip, s};
 
-use super::cine::{Cine, Content, Recording};
-use super::{Geometry, Image};
-use ldseg::image::luminance;
-use ldseg::segmenter::Segmentation;
-use ldseg::{Error, ErrorKind, Result, Tensor};
+use super::Recording;
 
 /// Frames of a cine that are looked at, spread evenly over it.
 const LOOKED_AT: usize = 32;
@@ -20,19 +19,6 @@ const FILLED: f64 = 0.5;
 /// Part of the frame that a sector takes at least.
 const LEAST: f64 = 0.05;
 
-/// A box of pixels around the sector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sector {
-    /// First row.
-    pub top: usize,
-    /// First column.
-    pub left: usize,
-    /// Number of rows, at least 1.
-    pub height: usize,
-    /// Number of columns, at least 1.
-    pub width: usize,
-}
-
 impl Recording {
     /// Where the sector lies: where the file says it, if that can be believed, else as the pixels show it. In a cine it is
     /// what changes from frame to frame, in a still picture what changes from pixel to pixel, each in the largest connected
@@ -40,80 +26,16 @@ impl Recording {
     ///
     /// # Errors
     /// [`ErrorKind::ShapeMismatch`] for a volume; [`ErrorKind::Format`] where a frame is transparent.
-    pub fn sector(&self) -> Result<Option<Sector>> {
-        let changes = match &self.content {
-            _ if self.region.is_some() => return Ok(self.region),
-            Content::Still(image) => {
-                if image.spatial_axes() != 2 {
-                    let message = "is a volume, a sector is found in pictures and cines";
-                    return Err(Error::new(ErrorKind::ShapeMismatch, message));
-                }
-                texture(&grey(image))
-            }
-            Content::Cine(cine) if cine.len() == 1 => texture(&grey(&cine.frame(0)?)),
-            Content::Cine(cine) => motion(cine)?,
-        };
+    pub fn sector(&self) -> Result<Option<Region>> {
+        if self.region().is_some() {
+            return Ok(self.region());
+        }
+        if self.spatial_axes() != 2 {
+            let message = "is a volume, a sector is found in pictures and cines";
+            return Err(Error::new(ErrorKind::ShapeMismatch, message));
+        }
+        let changes = if self.frame_count() == 1 { texture(&grey(self.frame(0)?.as_ref())) } else { motion(self)? };
         Ok(find(changes.view()))
-    }
-}
-
-impl Sector {
-    /// The part of a picture `[C, H, W]` that shows the sector.
-    ///
-    /// # Errors
-    /// [`ErrorKind::ShapeMismatch`] where it reaches beyond the picture.
-    pub fn crop(&self, image: &Image) -> Result<Image> {
-        let [_, rows, columns] = *image.data.shape() else { return Err(self.beyond(image.data.shape())) };
-        if self.top + self.height > rows || self.left + self.width > columns {
-            return Err(self.beyond(image.data.shape()));
-        }
-        let data = image
-            .data
-            .slice_axis(Axis(1), Slice::from(self.top..self.top + self.height))
-            .slice_axis(Axis(2), Slice::from(self.left..self.left + self.width))
-            .to_owned();
-        let geometry =
-            image.spacing().map_or_else(Geometry::default, |spacing| Geometry::with_spacing(spacing.to_vec()));
-        Ok(Image { data, geometry })
-    }
-
-    /// A segmentation of the sector as one of the whole frame of `size` (H, W): all else is background, for certain.
-    ///
-    /// # Errors
-    /// [`ErrorKind::ShapeMismatch`] where the segmentation is none of this sector, or the frame is smaller.
-    pub fn whole(&self, segmentation: Segmentation, size: [usize; 2]) -> Result<Segmentation> {
-        let mut probabilities = self.paste(&segmentation.probabilities, size, 0.0)?;
-        // Of one class the background is sure where the sector isn't.
-        let sure = self.paste(&Tensor::zeros(segmentation.uncertainty.raw_dim()), size, 1.0)?;
-        Zip::from(probabilities.index_axis_mut(Axis(0), 0)).and(&sure).for_each(|p, &outside| *p += outside);
-        let samples = segmentation.samples.iter().map(|labels| self.paste(labels, size, 0)).collect::<Result<_>>()?;
-        Ok(Segmentation {
-            labels: self.paste(&segmentation.labels, size, 0)?,
-            uncertainty: self.paste(&segmentation.uncertainty, size, 0.0)?,
-            probabilities,
-            samples,
-            ..segmentation
-        })
-    }
-
-    /// `part` `[..., h, w]` in a larger array `[..., H, W]` that holds `outside` around it.
-    fn paste<A: Clone>(&self, part: &ArrayD<A>, [rows, columns]: [usize; 2], outside: A) -> Result<ArrayD<A>> {
-        let axes = part.ndim();
-        let fits = self.top + self.height <= rows && self.left + self.width <= columns;
-        if axes < 2 || part.shape()[axes - 2..] != [self.height, self.width] || !fits {
-            return Err(self.beyond(part.shape()));
-        }
-        let shape = [&part.shape()[..axes - 2], &[rows, columns]].concat();
-        let mut whole = ArrayD::from_elem(IxDyn(&shape), outside);
-        whole
-            .slice_axis_mut(Axis(axes - 2), Slice::from(self.top..self.top + self.height))
-            .slice_axis_mut(Axis(axes - 1), Slice::from(self.left..self.left + self.width))
-            .assign(part);
-        Ok(whole)
-    }
-
-    fn beyond(&self, shape: &[usize]) -> Error {
-        Error::new(ErrorKind::ShapeMismatch, format!("the sector {self:?} does not fit an array of {shape:?}"))
     }
 }
 
@@ -127,11 +49,11 @@ fn grey(image: &Image) -> Array2<f32> {
 }
 
 /// Where pixels change over time.
-fn motion(cine: &Cine) -> Result<Array2<bool>> {
-    let step = cine.len().div_ceil(LOOKED_AT);
-    let (mut least, mut most) = (grey(&cine.frame(0)?), grey(&cine.frame(0)?));
-    for index in (step..cine.len()).step_by(step) {
-        let frame = grey(&cine.frame(index)?);
+fn motion(cine: &Recording) -> Result<Array2<bool>> {
+    let step = cine.frame_count().div_ceil(LOOKED_AT);
+    let (mut least, mut most) = (grey(cine.frame(0)?.as_ref()), grey(cine.frame(0)?.as_ref()));
+    for index in (step..cine.frame_count()).step_by(step) {
+        let frame = grey(cine.frame(index)?.as_ref());
         least.zip_mut_with(&frame, |least, &value| *least = least.min(value));
         most.zip_mut_with(&frame, |most, &value| *most = most.max(value));
     }
@@ -151,7 +73,7 @@ fn texture(picture: &Array2<f32>) -> Array2<bool> {
 }
 
 /// The box around the largest area of changes, with a margin of one cell.
-fn find(changes: ArrayView2<'_, bool>) -> Option<Sector> {
+fn find(changes: ArrayView2<'_, bool>) -> Option<Region> {
     let (rows, columns) = changes.dim();
     let side = rows.max(columns).div_ceil(CELLS).max(1);
     // An empty border lets all neighbours be looked at.
@@ -175,7 +97,7 @@ fn find(changes: ArrayView2<'_, bool>) -> Option<Sector> {
     let (top, left) = (from(top), from(left));
     let to = |cell: usize, end: usize| ((cell + 2).saturating_sub(border) * side).min(end);
     let (bottom, right) = (to(bottom, rows), to(right, columns));
-    Some(Sector { top, left, height: bottom - top, width: right - left })
+    Some(Region { top, left, height: bottom - top, width: right - left })
 }
 
 fn dilate(cells: &Array2<bool>) -> Array2<bool> {
@@ -195,35 +117,20 @@ fn near(cells: &Array2<bool>, value: bool) -> Array2<bool> {
     })
 }
 
-/// Number of cells of the largest 4-connected area, and its first and last row and column.
+/// Number of cells of the largest connected area, and its first and last row and column.
 fn largest_area(cells: &Array2<bool>) -> Option<(usize, [usize; 4])> {
-    let mut left = cells.clone();
-    let mut largest = None;
-    for (start, _) in cells.indexed_iter().filter(|(_, cell)| **cell) {
-        let mut waiting = vec![start];
-        let (mut count, mut bounds) = (0, [start.0, start.1, start.0, start.1]);
-        while let Some((y, x)) = waiting.pop() {
-            if !left.get((y, x)).is_some_and(|cell| *cell) {
-                continue;
-            }
-            left[(y, x)] = false;
-            count += 1;
-            bounds = [bounds[0].min(y), bounds[1].min(x), bounds[2].max(y), bounds[3].max(x)];
-            waiting.extend([(y.wrapping_sub(1), x), (y + 1, x), (y, x.wrapping_sub(1)), (y, x + 1)]);
-        }
-        if count > largest.map_or(0, |(count, _)| count) {
-            largest = Some((count, bounds));
-        }
-    }
-    largest
+    let area = largest_component(cells.view());
+    let bounds = area.iter().map(|[y, x]| [*y, *x, *y, *x]);
+    let bounds = bounds.reduce(|a, b| [a[0].min(b[0]), a[1].min(b[1]), a[2].max(b[2]), a[3].max(b[3])])?;
+    Some((area.len(), bounds))
 }
 
 #[cfg(test)]
 mod tests {
     use ::image::{DynamicImage, GrayImage, Luma};
 
+    use super::super::recording::Cine;
     use super::*;
-    use ldseg::image::Labels;
 
     const SIZE: [u32; 2] = [320, 240];
 
@@ -253,7 +160,7 @@ mod tests {
     }
 
     /// The sector's own box, to within two cells.
-    fn check(found: Option<Sector>) {
+    fn check(found: Option<Region>) {
         let found = found.unwrap();
         let bounds = [found.top, found.left, found.top + found.height, found.left + found.width];
         let near = |(found, expected): (usize, usize)| found.abs_diff(expected) <= 12;
@@ -272,36 +179,10 @@ mod tests {
 
     #[test]
     fn a_region_of_the_file_counts_more_and_nothing_is_found_in_the_dark() {
-        let region = Sector { top: 1, left: 2, height: 30, width: 40 };
-        let told = Recording { region: Some(region), ..recording(vec![frame(0)]) };
+        let region = Region { top: 1, left: 2, height: 30, width: 40 };
+        let told = recording(vec![frame(0)]).with_region(Some(region));
         assert_eq!(told.sector().unwrap(), Some(region));
         let dark = DynamicImage::new_luma8(SIZE[0], SIZE[1]);
         assert_eq!(recording(vec![dark.clone(), dark]).sector().unwrap(), None);
-    }
-
-    #[test]
-    fn what_was_cut_out_comes_back_in_its_place() {
-        let sector = Sector { top: 1, left: 2, height: 2, width: 3 };
-        let data = Tensor::from_shape_fn(IxDyn(&[1, 4, 6]), |i| (i[1] * 6 + i[2]) as f32);
-        let image = Image { data, geometry: Geometry::default() };
-        let cut = sector.crop(&image).unwrap();
-        assert_eq!(cut.data.iter().copied().collect::<Vec<_>>(), [8.0, 9.0, 10.0, 14.0, 15.0, 16.0]);
-        let probabilities = Tensor::from_shape_fn(IxDyn(&[2, 2, 3]), |i| if i[0] == 0 { 0.25 } else { 0.75 });
-        let segmentation = Segmentation {
-            labels: Labels::ones(IxDyn(&[2, 3])),
-            probabilities,
-            uncertainty: Tensor::ones(IxDyn(&[2, 3])),
-            samples: vec![Labels::ones(IxDyn(&[2, 3]))],
-            latents: Tensor::zeros(IxDyn(&[1, 1])),
-            steps: 1,
-            timings: Default::default(),
-        };
-        let whole = sector.whole(segmentation, [4, 6]).unwrap();
-        assert_eq!((whole.labels.sum(), whole.labels[[1, 2]], whole.labels[[2, 4]]), (6, 1, 1));
-        assert_eq!((whole.uncertainty.sum(), whole.samples[0].sum()), (6.0, 6));
-        assert!(whole.probabilities.sum_axis(Axis(0)).iter().all(|&p| p == 1.0));
-        assert_eq!((whole.probabilities[[1, 0, 0]], whole.probabilities[[1, 1, 2]]), (0.0, 0.75));
-        let beyond = Sector { width: 5, ..sector };
-        assert_eq!(beyond.crop(&image).unwrap_err().kind(), ErrorKind::ShapeMismatch);
     }
 }

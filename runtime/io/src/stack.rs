@@ -123,7 +123,7 @@ mod tests {
         let (volume, path) = (dir.path().join("v.nii.gz"), dir.path().join("v_probabilities.nii.gz"));
         let cine = OutputForm::cine(Some([0.3, 0.4]));
         super::super::write_labels(&volume, &Labels::zeros(IxDyn(&[2, 3, 4])), &cine).unwrap();
-        let form = read_recording(&volume).unwrap().form;
+        let form = read_recording(&volume).unwrap().form().clone();
         write_scalar_stack(&path, &Tensor::zeros(IxDyn(&[5, 2, 3, 4])), &form).unwrap();
         let header = |path: &Path| ::nifti::NiftiHeader::from_file(path).unwrap();
         let (old, new) = (header(&volume), header(&path));

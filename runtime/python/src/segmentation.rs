@@ -1,7 +1,8 @@
 //! What segmenting gives.
 
-use ldseg::segmenter::{Segmentation as Result, Timings};
-use ldseg_recording::heart::Ventricle;
+use ldseg::segmenter::Timings;
+use ldseg_recording::Answer;
+use ldseg_recording::heart::Measured;
 use numpy::{IntoPyArray, PyArrayDyn};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -38,20 +39,25 @@ pub(crate) struct Segmentation {
     classes: Vec<Class>,
     #[pyo3(get)]
     steps: usize,
-    measurements: Option<Ventricle>,
+    /// What was not taken as it is.
+    #[pyo3(get)]
+    notes: Vec<String>,
+    measured: Measured,
     timings: Timings,
 }
 
 impl Segmentation {
     /// NumPy takes the arrays over as they are.
-    pub(crate) fn new(py: Python<'_>, result: Result, classes: Vec<Class>, measurements: Option<Ventricle>) -> Self {
+    pub(crate) fn new(py: Python<'_>, answer: Answer, classes: Vec<Class>) -> Self {
+        let Answer { segmentation: result, decisions, measured, .. } = answer;
         Self {
             labels: result.labels.into_pyarray(py).unbind(),
             probabilities: result.probabilities.into_pyarray(py).unbind(),
             uncertainty: result.uncertainty.into_pyarray(py).unbind(),
             classes,
             steps: result.steps,
-            measurements,
+            notes: decisions.notes(),
+            measured,
             timings: result.timings,
         }
     }
@@ -76,12 +82,17 @@ impl Segmentation {
 
     #[getter]
     fn measurements<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let Some(measured) = &self.measurements else { return Ok(None) };
         let dict = PyDict::new(py);
-        dict.set_item("area_cm2", measured.area_cm2)?;
-        dict.set_item("long_axis_mm", measured.long_axis_mm)?;
-        dict.set_item("volume_ml", measured.volume_ml)?;
-        Ok(Some(dict))
+        let Measured { left_ventricle, left_atrium, .. } = &self.measured;
+        for (name, chamber) in [("left_ventricle", left_ventricle), ("left_atrium", left_atrium)] {
+            let Some(measured) = chamber else { continue };
+            let of_chamber = PyDict::new(py);
+            of_chamber.set_item("area_cm2", measured.area_cm2)?;
+            of_chamber.set_item("long_axis_mm", measured.long_axis_mm)?;
+            of_chamber.set_item("volume_ml", measured.volume_ml)?;
+            dict.set_item(name, of_chamber)?;
+        }
+        Ok((!dict.is_empty()).then_some(dict))
     }
 
     #[getter]

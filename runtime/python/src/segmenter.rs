@@ -8,7 +8,7 @@ use ldseg::engine::EngineOptions;
 use ldseg::image::Image;
 use ldseg::segmenter::{SegmentOptions, Segmenter as Loaded};
 use ldseg::{Error, ErrorKind};
-use ldseg_recording::heart::ventricle_by_name;
+use ldseg_recording::segment_image;
 use pyo3::prelude::*;
 
 use crate::array::{Spacing, intensities};
@@ -70,14 +70,10 @@ impl Segmenter {
                 Error::new(ErrorKind::Engine, message)
             })?;
             let options = SegmentOptions::completed(loaded.manifest(), sampler, steps)?;
-            let result = loaded.segment(&image, &SegmentOptions { samples, seed, frame, ..options })?;
-            let plane = spacing.as_deref().and_then(|spacing| spacing.try_into().ok());
-            let names = loaded.manifest().classes.iter().map(|class| class.name.as_str());
-            let measured = ventricle_by_name(&result.labels, names, plane)?;
-            Ok((result, measured))
+            segment_image(&mut loaded, image, &SegmentOptions { samples, seed, frame, ..options })
         };
-        let (result, measured) = py.detach(segment).map_err(exception)?;
-        Ok(Segmentation::new(py, result, self.classes.clone(), measured))
+        let answer = py.detach(segment).map_err(exception)?;
+        Ok(Segmentation::new(py, answer, self.classes.clone()))
     }
 
     fn __repr__(&self) -> String {

@@ -59,6 +59,17 @@ class Segmenting(unittest.TestCase):
             settings = {"sampler": "ddim", "steps": 2, "samples": 2, "seed": 7, "frame": 3} | other
             self.assertFalse(np.array_equal(ddim, probabilities(**settings)), other)
 
+    def test_colour_is_segmented_by_its_luminance_and_that_is_noted(self):
+        colour = np.stack([FRAME, FRAME // 2, FRAME // 4], axis=-1)
+        result = self.segmenter.segment(colour)
+        self.assertEqual(result.notes, ["is in colour, and its luminance is taken"])
+        weights = np.array([0.299, 0.587, 0.114], np.float32)
+        grey = (colour.astype(np.float32) * weights).sum(axis=-1, dtype=np.float32)
+        found = self.segmenter.segment(grey)
+        self.assertEqual(found.notes, [])
+        self.assertGreater((found.labels == result.labels).mean(), 0.999)
+        self.assertEqual(self.segmenter.segment(np.stack([FRAME] * 3, axis=-1)).notes, [])
+
     def test_without_a_spacing_nothing_is_measured(self):
         self.assertIsNone(self.segmenter.segment(FRAME).measurements)
 
@@ -72,7 +83,6 @@ class Segmenting(unittest.TestCase):
         refused(ValueError, r"shape \[7\]", FRAME[0, :7])
         refused(ValueError, "2 channels", np.eye(8, dtype=np.uint8).reshape(4, 8, 2))
         refused(ValueError, "shape", np.zeros((0, 4), np.uint8))
-        refused(ValueError, "3 colour channels", np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
         refused(ValueError, "not finite", np.full((4, 4), np.nan, np.float32))
         refused(ValueError, "spacing", spacing=-1.0)
         refused(ValueError, "spacing", spacing=[1.0, 1.0, 1.0])

@@ -1,14 +1,13 @@
 //! Loads cases onto the network's grid and keeps them in memory.
 
-use std::num::NonZero;
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::path::{Path, PathBuf};
 
 use ldseg::image::Labels;
 use ldseg::preprocess::{Normalisation, Resampling, SpacingPolicy, image_to_grid, labels_to_grid};
+use ldseg::threads::on_all_cores;
 use ldseg::{Error, ErrorKind, Result, Tensor};
-use ldseg_io::{read_channels, read_labels};
+use ldseg_io::read_labels;
+use ldseg_recording::{Prepared, Wish};
 use ndarray::ArrayD;
 
 use super::{Case, Patches, first_few};
@@ -49,6 +48,8 @@ pub struct Dataset {
     pub cases: Vec<Case>,
     /// The sample of each case, in the same order.
     pub samples: Vec<Sample>,
+    /// What was noted of images: the note, how many images it is about, and the first of them.
+    pub notes: Vec<(String, usize, PathBuf)>,
 }
 
 impl Spec {
@@ -82,9 +83,10 @@ impl Spec {
 /// Those of reading; [`ErrorKind::ShapeMismatch`] if image and labels have different grids, or another number of axes or
 /// channels than the network; [`ErrorKind::Format`] for a stored value that is of no class; [`ErrorKind::Setting`] if the
 /// classes contradict each other.
-pub fn load_case(case: &Case, spec: &Spec) -> Result<Sample> {
+pub fn load_case(case: &Case, spec: &Spec) -> Result<(Sample, Vec<String>)> {
     let class_of_value = spec.class_of_value()?;
-    let image = read_channels(&case.images)?;
+    let prepared = Prepared::open(&case.images, spec.channels, &Wish::default())?;
+    let image = prepared.still()?;
     let mut labels = read_labels(&case.labels)?;
     let grid = &image.data.shape()[1..];
     if grid != labels.shape() {
@@ -99,7 +101,7 @@ pub fn load_case(case: &Case, spec: &Spec) -> Result<Sample> {
     let (mut image, labels) = (c_ordered(image), c_ordered(labels_to_grid(&labels, &size)));
     let windows = spec.spacing != SpacingPolicy::Stretch;
     let patches = windows.then(|| Patches::new(&mut image, &labels, spec.normalisation));
-    Ok(Sample { image, labels, patches })
+    Ok((Sample { image, labels, patches }, prepared.decisions().notes()))
 }
 
 /// The same array, C-ordered in memory too.
@@ -129,32 +131,25 @@ impl Dataset {
     /// If any case can't be loaded: the kind of the first such error, the first few spelt out and their number.
     pub fn load(cases: Vec<Case>, spec: &Spec) -> Result<Self> {
         spec.class_of_value()?;
-        let next = AtomicUsize::new(0);
-        let work = || {
-            let mut loaded = Vec::new();
-            while let Some((index, case)) = claim(&next, &cases) {
-                loaded.push((index, load_case(case, spec)));
-            }
-            loaded
-        };
-        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(cases.len());
-        let mut loaded: Vec<(usize, Result<Sample>)> = thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            workers
-                .into_iter()
-                .flat_map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect()
-        });
-        loaded.sort_by_key(|(index, _)| *index);
+        let loaded = on_all_cores(cases.iter().collect(), |case| load_case(case, spec));
         let (mut samples, mut errors) = (Vec::new(), Vec::new());
-        for (_, result) in loaded {
+        let mut notes: Vec<(String, usize, PathBuf)> = Vec::new();
+        for (case, result) in cases.iter().zip(loaded) {
             match result {
-                Ok(sample) => samples.push(sample),
+                Ok((sample, of_case)) => {
+                    samples.push(sample);
+                    for note in of_case {
+                        match notes.iter_mut().find(|(text, ..)| *text == note) {
+                            Some((_, count, _)) => *count += 1,
+                            None => notes.push((note, 1, case.image().to_path_buf())),
+                        }
+                    }
+                }
                 Err(error) => errors.push(error),
             }
         }
         match errors.first() {
-            None => Ok(Self { cases, samples }),
+            None => Ok(Self { cases, samples, notes }),
             Some(first) => {
                 let problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
                 let message =
@@ -163,12 +158,6 @@ impl Dataset {
             }
         }
     }
-}
-
-/// The next case that no thread has taken yet.
-fn claim<'a>(next: &AtomicUsize, cases: &'a [Case]) -> Option<(usize, &'a Case)> {
-    let index = next.fetch_add(1, Ordering::Relaxed);
-    cases.get(index).map(|case| (index, case))
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ pub fn manifest(recipe: &Recipe) -> Manifest {
         normalisation: recipe.preprocessing.normalisation,
         resampling: recipe.preprocessing.resampling,
         classes: recipe.manifest_classes(),
+        measures: recipe.measures.clone(),
         latent_shape: config.latent_shape(),
         timesteps: recipe.diffusion.timesteps,
         schedule: recipe.diffusion.schedule,

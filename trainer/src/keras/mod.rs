@@ -177,6 +177,7 @@ impl Release {
                     .into(),
             },
             classes: (0..config.classes).map(class).collect(),
+            measures: Vec::new(),
             network: NetworkRecipe {
                 preset: Preset::Reference,
                 input_size: config.input_size.clone(),

@@ -179,6 +179,13 @@ impl<'a, const D: usize> Trainer<'a, D> {
         let spec = recipe.spec();
         let train = Arc::new(Dataset::load(split.train, &spec)?);
         let validation = Dataset::load(split.validation, &spec)?;
+        for (note, count, first) in train.notes.iter().chain(&validation.notes) {
+            eprintln!(
+                "note: {}{}: {note}",
+                first.display(),
+                if *count > 1 { format!(" and {} more", count - 1) } else { String::new() }
+            );
+        }
         write_bytes(&run.join(SPLIT_FILE), patients.as_bytes())?;
         write_bytes(&run.join(RECIPE_FILE), recipe.to_yaml()?.as_bytes())?;
         let loader = LoaderSpec {

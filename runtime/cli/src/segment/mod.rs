@@ -3,7 +3,6 @@
 mod cohort;
 mod dicom;
 mod frames;
-mod job;
 mod results;
 mod sampling;
 
@@ -12,28 +11,28 @@ use std::{
     fs,
     io::IsTerminal,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use ldseg::bundle::{Bundle, Manifest};
+use ldseg::bundle::Bundle;
 use ldseg::engine::EngineOptions;
-use ldseg::frames::{FrameOptions, Frames};
+use ldseg::frames::FrameOptions;
 use ldseg::segmenter::Segmenter;
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::{PROBABILITIES, SAMPLES, Sector};
-use ldseg_recording::heart::{AtriumClasses, HeartClasses};
+#[cfg(feature = "dicom")]
+use ldseg_recording::dicom::algorithm;
+use ldseg_recording::heart::LeftHeart;
+use ldseg_recording::outputs::{Output, Outputs, Writer};
+use ldseg_recording::{Prepared, Runner, Wish, left_heart};
 
 use self::cohort::CohortArgs;
-use self::dicom::{DICOM_SEG, DICOM_SR, DicomArgs};
+use self::dicom::DicomArgs;
 pub(super) use self::frames::FrameArgs;
-pub(super) use self::results::{ClassResult, mean};
-use self::results::{Document, Done, FileOutcome, FileResult};
+use self::results::{Document, Done, FileOutcome, FileResult, write_json};
 pub(super) use self::sampling::SamplingArgs;
 use super::inputs::{Job, jobs};
 use super::{EngineArgs, Outcome, note, print, print_json, report};
-
-const OVERLAY: &str = "_overlay";
-const UNCERTAINTY: &str = "_uncertainty";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SegmentArgs {
@@ -87,41 +86,27 @@ pub(super) fn millimetres(text: &str) -> std::result::Result<f64, String> {
     if value.is_finite() && value > 0.0 { Ok(value) } else { Err("expected a positive number".into()) }
 }
 
-/// What segments.
-struct Worker {
-    segmenter: Segmenter,
-    frames: Frames,
-    /// The part of the input's frames that is segmented, where it is not the whole.
-    sector: Option<Sector>,
-}
-
 /// Everything that is to be done, after the bundle and the settings were found to be in order.
 struct Plan {
     bundle: Bundle,
     engine: EngineOptions,
     frames: FrameOptions,
     jobs: Vec<Job>,
-    output: PathBuf,
-    overlay: bool,
-    uncertainty: bool,
-    dicom: DicomArgs,
-    crop_sector: bool,
-    keep_samples: bool,
+    folder: PathBuf,
+    outputs: Outputs,
+    wish: Wish,
     skip_done: bool,
     /// Set where measuring was asked for.
-    measure: Option<HeartClasses>,
-    /// Set where measuring was asked for and the bundle has an atrium.
-    atrium: Option<AtriumClasses>,
+    heart: Option<LeftHeart>,
     pixel_spacing: Option<f64>,
     json: bool,
 }
 
 pub(super) fn run(args: SegmentArgs) -> anyhow::Result<Outcome> {
     let plan = Plan::new(args)?;
-    let frames = Frames::new(plan.frames.clone())?;
-    let mut worker = Worker { segmenter: Segmenter::from_bundle(&plan.bundle, &plan.engine)?, frames, sector: None };
-    prepare_output(&plan.output)?;
-    let files = plan.segment_all(&mut worker)?;
+    let mut runner = Runner::new(Segmenter::from_bundle(&plan.bundle, &plan.engine)?, plan.frames.clone())?;
+    prepare_output(&plan.folder)?;
+    let files = plan.segment_all(&mut runner)?;
     let success = !files.iter().any(|file| matches!(file.outcome, FileOutcome::Failed { .. }));
     if plan.json {
         print_json(&plan.document(files))?;
@@ -132,37 +117,30 @@ pub(super) fn run(args: SegmentArgs) -> anyhow::Result<Outcome> {
 impl Plan {
     fn new(args: SegmentArgs) -> Result<Self> {
         let bundle = Bundle::load(&args.bundle)?;
-        let measure = args.measure.then(|| heart_classes(bundle.manifest())).transpose()?;
-        let names = bundle.manifest().classes.iter().map(|class| class.name.as_str());
-        let atrium = args.measure.then(|| AtriumClasses::find(names)).flatten();
+        let heart = args.measure.then(|| left_heart(bundle.manifest())).transpose()?;
         let mut options = args.sampling.options(bundle.manifest())?;
         // An ejection fraction of each sample gives its interval.
-        options.keep_samples = args.keep_samples || (measure.is_some() && options.samples > 1);
-        let keep = args.keep_samples;
-        let suffixes = [
-            (args.overlay, OVERLAY),
-            (args.uncertainty, UNCERTAINTY),
-            (args.dicom.seg(), DICOM_SEG),
-            (args.dicom.report(), DICOM_SR),
-            (keep, SAMPLES),
-            (keep, PROBABILITIES),
+        options.keep_samples = args.keep_samples || (heart.is_some() && options.samples > 1);
+        let asked = [
+            (args.overlay, Output::Overlay),
+            (args.uncertainty, Output::Uncertainty),
+            (args.keep_samples, Output::Samples),
+            (args.keep_samples, Output::Probabilities),
+            (args.json, Output::Json),
         ];
-        let suffixes: Vec<_> = suffixes.iter().filter(|(asked, _)| *asked).map(|(_, suffix)| *suffix).collect();
-        let jobs = jobs(&args.input, &suffixes, bundle.manifest().channels);
+        let asked = asked.into_iter().filter(|(asked, _)| *asked).map(|(_, output)| output);
+        let outputs = Outputs::new(args.output.clone(), args.dicom.outputs().into_iter().chain(asked));
+        let jobs = jobs(&args.input, &outputs.suffixes(), bundle.manifest().channels);
         Ok(Self {
             bundle,
             engine: args.engine.options(),
             frames: args.frames.options(options),
             jobs: args.cohort.part_of(jobs)?,
-            output: args.output,
-            overlay: args.overlay,
-            uncertainty: args.uncertainty,
-            dicom: args.dicom,
-            crop_sector: args.crop_sector,
-            keep_samples: args.keep_samples,
+            folder: args.output,
+            outputs,
+            wish: Wish { spacing: None, crop_sector: args.crop_sector },
             skip_done: args.cohort.skip_done,
-            measure,
-            atrium,
+            heart,
             pixel_spacing: args.pixel_spacing,
             json: args.json,
         })
@@ -182,13 +160,14 @@ impl Plan {
     }
 
     /// Segments one file after the other; one that fails is reported and leaves the others alone.
-    fn segment_all(&self, worker: &mut Worker) -> anyhow::Result<Vec<FileResult>> {
+    fn segment_all(&self, runner: &mut Runner) -> anyhow::Result<Vec<FileResult>> {
         let files = self.jobs.iter().flat_map(|job| &job.files);
         let inputs: HashSet<_> = files.filter_map(|file| file.canonicalize().ok()).collect();
         let bar = progress_bar(self.jobs.len());
         let mut files = Vec::with_capacity(self.jobs.len());
         for job in &self.jobs {
-            if let Some(output) = job.name.as_ref().ok().filter(|_| self.skip_done).and_then(|name| self.existing(name))
+            if let Some(output) =
+                job.name.as_ref().ok().filter(|_| self.skip_done).and_then(|name| self.outputs.existing(name))
             {
                 files.push(FileResult {
                     input: job.input.clone(),
@@ -198,7 +177,7 @@ impl Plan {
                 continue;
             }
             let result = match &job.name {
-                Ok(name) => self.segment(worker, job, name, &inputs).map_err(|e| e.to_string()),
+                Ok(name) => self.segment(runner, job, name, &inputs).map_err(|e| e.to_string()),
                 Err(error) => Err(error.to_string()),
             };
             let outcome = bar.suspend(|| self.tell(&job.input, result))?;
@@ -209,12 +188,39 @@ impl Plan {
         Ok(files)
     }
 
+    fn segment(&self, runner: &mut Runner, job: &Job, name: &str, inputs: &HashSet<PathBuf>) -> Result<Done> {
+        let start = Instant::now();
+        let manifest = self.bundle.manifest();
+        let wish = Wish { spacing: self.pixel_spacing.map(|mm| vec![mm; 2]), ..self.wish.clone() };
+        let prepared = Prepared::open(&job.files, manifest.channels, &wish)?;
+        let planned = self.outputs.plan(name, &prepared, inputs)?;
+        let json = planned.path(Output::Json).map(Path::to_path_buf);
+        #[cfg(feature = "dicom")]
+        let algorithm = algorithm(manifest, &self.engine, &self.frames, self.wish.crop_sector);
+        let mut writer = Writer::start(
+            planned,
+            &prepared,
+            &manifest.classes,
+            #[cfg(feature = "dicom")]
+            &algorithm,
+        )?;
+        let mut found = runner.run(&prepared, self.heart.as_ref(), &mut |image, found| writer.add(image, found))?;
+        let written = writer.finish(&mut found)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let done = Done { written, seconds, decisions: prepared.decisions().clone(), found };
+        if let Some(path) = &json {
+            write_json(path, &done)?;
+        }
+        Ok(done)
+    }
+
     fn tell(&self, input: &Path, result: std::result::Result<Done, String>) -> anyhow::Result<FileOutcome> {
         match result {
             Ok(done) => {
-                done.notes.iter().for_each(|text| note(&format!("{}: {text}", input.display())));
+                done.found.notes.iter().for_each(|text| note(&format!("{}: {text}", input.display())));
                 if !self.json {
-                    print(&format!("{} -> {} ({:.2} s)", input.display(), done.output.display(), done.seconds))?;
+                    let output = done.written.labels();
+                    print(&format!("{} -> {} ({:.2} s)", input.display(), output.display(), done.seconds))?;
                 }
                 Ok(FileOutcome::Done(Box::new(done)))
             }
@@ -224,16 +230,6 @@ impl Plan {
             }
         }
     }
-}
-
-pub(super) fn heart_classes(manifest: &Manifest) -> Result<HeartClasses> {
-    HeartClasses::find(manifest.classes.iter().map(|class| class.name.as_str())).ok_or_else(|| {
-        let message = format!(
-            "--measure needs a bundle with the classes `left ventricle` and `myocardium`, {} has others",
-            manifest.name
-        );
-        Error::new(ErrorKind::Setting, message)
-    })
 }
 
 /// Makes the folder and tries to write into it, before the first image is worked on in vain.

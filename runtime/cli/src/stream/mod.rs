@@ -10,17 +10,20 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use ldseg::bundle::Bundle;
 use ldseg::engine::EngineOptions;
-use ldseg::frames::{FrameOptions, Frames};
-use ldseg::image::{Geometry, Image};
+use ldseg::frames::FrameOptions;
+use ldseg::image::Image;
 use ldseg::queue::{Queue, WhenFull};
 use ldseg::segmenter::{Segmentation, Segmenter};
 use ldseg::{Error, ErrorKind, Result, Tensor};
-use ldseg_io::{Content as RecordingContent, OutputForm, case_name, read_recording, write_labels};
-use ldseg_recording::heart::{HeartClasses, Ventricle, ventricle};
+use ldseg_io::{OutputForm, case_name, write_labels};
+use ldseg_recording::decide::prepare;
+use ldseg_recording::heart::{LeftHeart, Measured};
+use ldseg_recording::results::{ClassResult, SPACING_NEEDED, mean};
+use ldseg_recording::{Decisions, Prepared, Runner, Wish, left_heart};
 use serde::Serialize;
 
 use self::source::{Content, Waiting, read_pixels, watch};
-use super::segment::{ClassResult, FrameArgs, SamplingArgs, heart_classes, mean, millimetres, prepare_output};
+use super::segment::{FrameArgs, SamplingArgs, millimetres, prepare_output};
 use super::{EngineArgs, Outcome, note, print, report};
 
 #[derive(Debug, clap::Args)]
@@ -49,7 +52,7 @@ pub(super) struct StreamArgs {
     /// then a byte a pixel
     #[arg(long)]
     raw_labels: bool,
-    /// Also measure the left ventricle
+    /// Also measure the left ventricle and atrium
     #[arg(long)]
     measure: bool,
     /// Pixel spacing in mm, for measuring
@@ -124,10 +127,13 @@ struct Answer {
     unsure: bool,
     mean_uncertainty: f64,
     classes: Vec<ClassResult>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    left_ventricle: Option<Ventricle>,
+    #[serde(flatten)]
+    measured: Measured,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<PathBuf>,
+    /// What was decided about the frame and the user has to know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 /// The last line.
@@ -144,14 +150,13 @@ struct End {
 /// Everything that a frame's answer needs.
 struct Stream {
     bundle: Bundle,
-    segmenter: Segmenter,
-    frames: Frames,
+    runner: Runner,
     /// Height, width and channels of raw frames.
     shape: Option<[usize; 3]>,
     output: Option<PathBuf>,
     raw_labels: bool,
-    measure: Option<HeartClasses>,
-    pixel_spacing: Option<f64>,
+    heart: Option<LeftHeart>,
+    pixel_spacing: Option<[f64; 2]>,
 }
 
 pub(super) fn run(args: StreamArgs) -> anyhow::Result<Outcome> {
@@ -195,8 +200,8 @@ impl Stream {
             let message = format!("{} segments volumes, expected a bundle for pictures", manifest.name);
             return Err(Error::new(ErrorKind::Setting, message));
         }
-        let measure = args.measure.then(|| heart_classes(manifest)).transpose()?;
-        if measure.is_some() && args.source.size.is_some() && args.pixel_spacing.is_none() {
+        let heart = args.measure.then(|| left_heart(manifest)).transpose()?;
+        if heart.is_some() && args.source.size.is_some() && args.pixel_spacing.is_none() {
             return Err(Error::new(ErrorKind::Setting, "--measure of raw frames needs --pixel-spacing"));
         }
         let frames: FrameOptions = args.frames.options(args.sampling.options(manifest)?);
@@ -206,13 +211,12 @@ impl Stream {
         }
         let channels = if args.source.pixel_channels == "3" { 3 } else { 1 };
         Ok(Self {
-            segmenter: Segmenter::from_bundle(&bundle, &engine)?,
-            frames: Frames::new(frames)?,
+            runner: Runner::new(Segmenter::from_bundle(&bundle, &engine)?, frames)?,
             shape: args.source.size.map(|[height, width]| [height, width, channels]),
             output: args.output.clone(),
             raw_labels: args.raw_labels,
-            measure,
-            pixel_spacing: args.pixel_spacing,
+            heart,
+            pixel_spacing: args.pixel_spacing.map(|mm| [mm; 2]),
             bundle,
         })
     }
@@ -250,12 +254,13 @@ impl Stream {
     }
 
     fn answer(&mut self, waiting: &Waiting, file: Option<&Path>) -> Result<(Answer, Segmentation)> {
-        let (image, spacing) = self.image(&waiting.content)?;
+        let (image, decisions) = self.image(&waiting.content)?;
+        let spacing = decisions.spacing.of_pixel();
         let in_file = |e: Error| match file {
             Some(file) => e.in_file(file),
             None => e,
         };
-        let frame = self.frames.segment(&mut self.segmenter, &image, waiting.index).map_err(in_file)?;
+        let frame = self.runner.segment(&image, decisions.part(), waiting.index).map_err(in_file)?;
         let segmentation = frame.segmentation;
         let output = self.output.as_ref().map(|folder| {
             let name = file.and_then(case_name).unwrap_or_else(|| format!("frame{:06}", waiting.index));
@@ -264,10 +269,14 @@ impl Stream {
         if let Some(path) = &output {
             write_labels(path, &segmentation.labels, &OutputForm::picture())?;
         }
-        let left_ventricle = match self.measure.zip(spacing) {
-            Some((classes, spacing)) => ventricle(&segmentation.labels, classes, spacing)?,
-            None => None,
+        let mut notes = decisions.notes();
+        let measured = match &self.heart {
+            Some(heart) => heart.measure(&segmentation.labels, spacing)?,
+            None => Measured::default(),
         };
+        if self.heart.is_some() && spacing.is_none() {
+            notes.push(format!("is not measured: {SPACING_NEEDED}"));
+        }
         let classes = ClassResult::all(self.bundle.manifest(), &segmentation)?;
         let answer = Answer {
             latency_ms: milliseconds(waiting.arrived.elapsed()),
@@ -277,34 +286,28 @@ impl Stream {
             unsure: ClassResult::any_unsure(&classes),
             mean_uncertainty: mean(&segmentation.uncertainty),
             classes,
-            left_ventricle,
+            measured,
             output,
+            notes,
         };
         Ok((answer, segmentation))
     }
 
-    /// The image, and its pixel spacing where it is known.
-    fn image(&self, content: &Content) -> Result<(Image, Option<[f64; 2]>)> {
-        let given = self.pixel_spacing.map(|spacing| [spacing; 2]);
-        let grey = self.bundle.manifest().channels == 1;
+    /// The image as decided, and the decisions.
+    fn image(&self, content: &Content) -> Result<(Image, Decisions)> {
+        let taken = self.bundle.manifest().channels;
         match content {
             Content::Pixels(pixels) => {
                 let [height, width, channels] = self.shape.unwrap_or_default();
                 let value = |i: ndarray::IxDyn| f32::from(pixels[(i[1] * width + i[2]) * channels + i[0]]);
                 let data = Tensor::from_shape_fn(vec![channels, height, width], value);
-                let image = Image { data, geometry: Geometry::default() };
-                Ok((if grey { image.into_grey() } else { image }, given))
+                let spacing = self.pixel_spacing.as_ref().map(<[f64; 2]>::as_slice);
+                prepare(Image::from_array(data, spacing)?, taken)
             }
             Content::File(path) => {
-                let mut recording = read_recording(path)?;
-                if grey && recording.luminance_serves() {
-                    recording = recording.into_grey();
-                }
-                let own = recording.spacing().and_then(|spacing| <[f64; 2]>::try_from(spacing).ok());
-                let RecordingContent::Still(image) = recording.content else {
-                    return Err(Error::new(ErrorKind::Format, "is a cine, expected one frame a file").in_file(path));
-                };
-                Ok((image, own.or(given)))
+                let wish = Wish::pixels_of(self.pixel_spacing);
+                let prepared = Prepared::open(std::slice::from_ref(path), taken, &wish)?;
+                Ok((prepared.still()?, prepared.decisions().clone()))
             }
         }
     }

@@ -40,6 +40,9 @@ pub struct Manifest {
     pub resampling: Resampling,
     /// Classes in index order; index 0 is background.
     pub classes: Vec<Class>,
+    /// What can be measured in a segmentation, and which classes that takes; absent: nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measures: Vec<Measure>,
     /// Latent shape without the batch axis: `[C, h, w]` or `[C, d, h, w]`.
     pub latent_shape: Vec<usize>,
     /// Number of diffusion timesteps T.
@@ -80,6 +83,41 @@ pub struct Class {
     /// Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsure_below: Option<f64>,
+}
+
+/// Something that can be measured in a segmentation. Classes are named as in the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Measure {
+    /// Chambers of the left heart in an apical view, by the method of discs.
+    LeftHeart {
+        /// The cavity of the left ventricle.
+        ventricle: String,
+        /// Its wall.
+        myocardium: String,
+        /// The left atrium, where the bundle segments it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        atrium: Option<String>,
+    },
+}
+
+impl Measure {
+    /// The classes that it takes.
+    pub fn classes(&self) -> Vec<&str> {
+        match self {
+            Self::LeftHeart { ventricle, myocardium, atrium } => {
+                [ventricle, myocardium].into_iter().chain(atrium).map(String::as_str).collect()
+            }
+        }
+    }
+
+    /// What is wrong with the first of `measures` that takes a class which is not among `names`.
+    pub fn problem<'a>(measures: &[Self], names: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
+        let unknown = |class: &&str| !names.clone().any(|name| name == *class);
+        let class = measures.iter().flat_map(Self::classes).find(unknown)?;
+        Some(format!("measures takes the class `{class}`, expected one of {}", names.collect::<Vec<_>>().join(", ")))
+    }
 }
 
 /// How far an engine may be from the golden tensors, which f32 networks computed.
@@ -163,6 +201,9 @@ impl Manifest {
         let out_of_range = |class: &&Class| class.unsure_below.is_some_and(|least| !(least > 0.0 && least <= 1.0));
         if let Some(class) = self.classes.iter().find(out_of_range) {
             return fail(format!("class `{}`: unsure_below is out of range, expected above 0 to 1", class.name));
+        }
+        if let Some(problem) = Measure::problem(&self.measures, self.classes.iter().map(|class| class.name.as_str())) {
+            return fail(problem);
         }
         let voxels = self.input_size.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
         if voxels.is_none_or(|voxels| voxels > MAX_VOXELS) {

@@ -13,7 +13,7 @@ mod write;
 
 pub use golden::Golden;
 pub use load::Bundle;
-pub use manifest::{Class, FORMAT_VERSION, FileEntry, MAX_CHANNELS, Manifest, Provenance, Tolerances};
+pub use manifest::{Class, FORMAT_VERSION, FileEntry, MAX_CHANNELS, Manifest, Measure, Provenance, Tolerances};
 pub use write::write_bundle;
 
 /// `image` `[N, C, ...]` -> `z_i`.
@@ -83,6 +83,7 @@ pub(crate) mod test_support {
             normalisation: Normalisation::MinMax,
             resampling: Resampling::Linear,
             classes: vec![class("background", [0, 0, 0]), class("cavity", [255, 0, 0]), class("wall", [0, 255, 0])],
+            measures: Vec::new(),
             latent_shape: vec![1, 2, 3],
             timesteps: 1000,
             schedule: ScheduleKind::Cosine,

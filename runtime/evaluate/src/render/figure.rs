@@ -188,7 +188,7 @@ mod tests {
         let (gif, png) = (dir.path().join("a.GIF"), dir.path().join("a.png"));
         figure().write(&gif).unwrap();
         figure().write(&png).unwrap();
-        let ldseg_io::Content::Cine(cine) = ldseg_io::read_recording(&gif).unwrap().content else { panic!() };
+        let cine = ldseg_io::read_recording(&gif).unwrap();
         assert_eq!(cine.seconds(), [SECONDS[0], SECONDS[0], SECONDS[1]]);
         assert_eq!(ldseg_io::read_image(&png).unwrap().data.shape()[0], 3);
         assert_eq!(figure().write(Path::new("a.svg")).unwrap_err().kind(), ErrorKind::Setting);

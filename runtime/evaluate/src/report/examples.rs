@@ -11,7 +11,8 @@ use crate::scoring::{ClassSpec, pair, reference_labels};
 use ldseg::metrics::{dice_per_class, nanmean};
 use ldseg::segmenter::{SegmentOptions, Segmenter};
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::{png_bytes, read_image_for};
+use ldseg_io::png_bytes;
+use ldseg_recording::{Prepared, Wish};
 
 /// Longest side of a picture, pixels.
 const SIZE: usize = 360;
@@ -38,7 +39,7 @@ pub(super) fn examples(found: &Evaluation, images: &Images, segmenter: &mut Segm
             let message = format!("holds no image of the evaluation's case {}", case.name);
             Error::new(ErrorKind::Io, message).in_file(&images.images)
         })??;
-        let (shown, dice) = segmented((&files.0, &files.1), images, segmenter)?;
+        let (shown, dice, notes) = segmented((&files.0, &files.1), images, segmenter)?;
         html.element("div", &[("class", &"example")], |html| {
             html.line("h3", &format!("{what}: {}, Dice {:.3}", case.name, nanmean(&dice)));
             let classes = segmenter.manifest().classes.iter().skip(1);
@@ -47,6 +48,7 @@ pub(super) fn examples(found: &Evaluation, images: &Images, segmenter: &mut Segm
             if (nanmean(&dice) - ranked).abs() > SAME {
                 html.missing(&format!("The evaluation has Dice {ranked:.3}: it scored another segmentation, of other samples, steps or seed."));
             }
+            notes.iter().for_each(|note| html.missing(&format!("The image {note}.")));
             panels(&shown, &case.name, html);
         });
     }
@@ -55,18 +57,22 @@ pub(super) fn examples(found: &Evaluation, images: &Images, segmenter: &mut Segm
 
 type Shown = [(&'static str, Vec<u8>); 3];
 
-/// Three pictures, and the Dice of each class above 0.
-fn segmented((image, labels): (&Path, &Path), images: &Images, segmenter: &mut Segmenter) -> Result<(Shown, Vec<f64>)> {
+/// Three pictures, the Dice of each class above 0, and what was noted of the image.
+type Example = (Shown, Vec<f64>, Vec<String>);
+
+fn segmented((image, labels): (&Path, &Path), images: &Images, segmenter: &mut Segmenter) -> Result<Example> {
     let manifest = segmenter.manifest();
     let (options, count) = (SegmentOptions::defaults(manifest), manifest.classes.len());
     let reference = reference_labels(labels, images.classes.as_deref(), count)?;
-    let image_data = read_image_for(image, manifest.channels)?;
+    let prepared = Prepared::open(&[image.to_path_buf()], manifest.channels, &Wish::default())?;
+    let image_data = prepared.still()?;
     let drawn = segmenter.segment(&image_data, &options).and_then(|result| {
         let Comparison { image, reference: expected, found } =
             comparison(&image_data, &reference, &result.labels, &segmenter.manifest().classes, SIZE)?;
         let shown =
             [("image", png_bytes(&image)?), ("reference", png_bytes(&expected)?), ("segmentation", png_bytes(&found)?)];
-        Ok((shown, dice_per_class(&result.labels, &reference, count).split_off(1)))
+        let dice = dice_per_class(&result.labels, &reference, count).split_off(1);
+        Ok((shown, dice, prepared.decisions().notes()))
     });
     drawn.map_err(|e| e.in_file(image))
 }

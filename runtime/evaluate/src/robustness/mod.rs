@@ -12,12 +12,12 @@ pub use report::Report;
 
 use crate::metrics::summary::Bootstrap;
 use crate::scoring::{ClassSpec, Pair, pair, patient_from_name, read_patients, reference_labels};
-use ldseg::image::Labels;
+use ldseg::image::{Image, Labels};
 use ldseg::metrics::dice_per_class;
 use ldseg::metrics::nanmean;
 use ldseg::segmenter::{SegmentOptions, Segmenter};
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::read_image;
+use ldseg_recording::{Prepared, Wish};
 
 /// What is studied.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -88,7 +88,7 @@ pub fn study(
         let patient = listed.unwrap_or_else(|| patient_from_name(&pair.name).to_owned());
         let case = report.case_count();
         let name = pair.name.clone();
-        match score(subjects, pair, case, classes, settings) {
+        match score(subjects, pair, case, classes, settings, &mut report.notes) {
             Ok(scores) => report.add(name, patient, scores),
             Err(error) => report.fail(name, &error),
         }
@@ -126,13 +126,25 @@ fn score(
     case: usize,
     classes: Option<&[ClassSpec]>,
     settings: &Settings,
+    notes: &mut Vec<String>,
 ) -> Result<Vec<Score>> {
     let (path, labels_path) = pair.files?;
-    let image = read_image(&path)?;
+    // Bundles of other channels see the image in another way; clean, or corrupted, each sees its own.
+    let mut images: Vec<(usize, Image)> = Vec::new();
+    for channels in subjects.iter().map(|subject| subject.segmenter.manifest().channels) {
+        if !images.iter().any(|(of, _)| *of == channels) {
+            let prepared = Prepared::open(std::slice::from_ref(&path), channels, &Wish::default())?;
+            notes.extend(
+                prepared.notes_with_path().into_iter().filter(|note| !notes.contains(note)).collect::<Vec<_>>(),
+            );
+            images.push((channels, prepared.still()?));
+        }
+    }
+    let size = images.first().map(|(_, image)| image.data.shape()[1..].to_vec()).unwrap_or_default();
     let count = subjects.first().map_or(0, |subject| subject.segmenter.manifest().classes.len());
     let labels = reference_labels(&labels_path, classes, count)?;
-    if image.data.shape()[1..] != *labels.shape() {
-        let (found, expected) = (&image.data.shape()[1..], labels.shape());
+    if size != labels.shape() {
+        let (found, expected) = (&size, labels.shape());
         let message = format!("has size {found:?}, but its label map {} has {expected:?}", labels_path.display());
         return Err(Error::new(ErrorKind::ShapeMismatch, message).in_file(&path));
     }
@@ -142,9 +154,13 @@ fn score(
     let mut scores = Vec::new();
     for (corruption, strength) in std::iter::once((None, 0.0)).chain(strengths) {
         let kind = corruption.unwrap_or(Corruption::Gaussian);
-        let corrupted = corrupt(&image, &pair.name, kind, strength, settings.seed);
+        let corrupted =
+            images.iter().map(|(of, image)| (*of, corrupt(image, &pair.name, kind, strength, settings.seed)));
+        let corrupted: Vec<_> = corrupted.collect();
         for (index, subject) in subjects.iter_mut().enumerate() {
-            let found = subject.segmenter.segment(&corrupted, &subject.options).map_err(|e| e.in_file(&path))?;
+            let channels = subject.segmenter.manifest().channels;
+            let Some((_, image)) = corrupted.iter().find(|(of, _)| *of == channels) else { continue };
+            let found = subject.segmenter.segment(image, &subject.options).map_err(|e| e.in_file(&path))?;
             let dice = dice(&found.labels, &labels, count);
             scores.push(Score { subject: index, corruption, strength, case, dice });
         }

@@ -33,6 +33,9 @@ pub struct Report {
     curves: Vec<Point>,
     /// Images that could not be studied.
     pub failed: Vec<FailedCase>,
+    /// What was noted of images, each with its path before it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     #[serde(skip)]
     cases: Vec<(String, String)>,
     #[serde(skip)]
@@ -43,7 +46,7 @@ impl Report {
     pub(super) fn new(settings: Settings, bundles: Vec<String>, mut classes: Vec<String>) -> Self {
         classes.push(MEAN.to_owned());
         let (curves, failed, cases, scores) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { settings, bundles, classes, images: 0, curves, failed, cases, scores }
+        Self { settings, bundles, classes, images: 0, curves, failed, notes: Vec::new(), cases, scores }
     }
 
     pub(super) fn case_count(&self) -> usize {

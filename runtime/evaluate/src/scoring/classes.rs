@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use yaml_serde::Value;
 
+use ldseg::bundle::Measure;
 use ldseg::image::Labels;
 use ldseg::{Error, ErrorKind, Result};
 use ldseg_io::read_labels;
@@ -31,6 +32,21 @@ pub fn read_classes(path: &Path) -> Result<Vec<ClassSpec>> {
     let text = fs::read_to_string(path)
         .map_err(|e| Error::with_source(ErrorKind::Io, "the classes cannot be read", e).in_file(path))?;
     parse(&text).map_err(|e| e.in_file(path))
+}
+
+/// Reads what a manifest or recipe declares to be measured: the list under `measures`, empty where there is none.
+///
+/// # Errors
+/// [`ErrorKind::Io`] where the file cannot be read; [`ErrorKind::Setting`] where `measures` is no list of measures.
+pub fn read_measures(path: &Path) -> Result<Vec<Measure>> {
+    let text = fs::read_to_string(path)
+        .map_err(|e| Error::with_source(ErrorKind::Io, "the measures cannot be read", e).in_file(path))?;
+    let wrong = |e| Error::with_source(ErrorKind::Setting, "`measures` is no list of measures", e).in_file(path);
+    let mut document: Value = yaml_serde::from_str(&text).map_err(wrong)?;
+    match document.get_mut("measures") {
+        Some(list) => yaml_serde::from_value(std::mem::take(list)).map_err(wrong),
+        None => Ok(Vec::new()),
+    }
 }
 
 fn parse(text: &str) -> Result<Vec<ClassSpec>> {

@@ -14,7 +14,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use case::{CaseScores, ObjectSource, SpacingSource};
-pub use classes::{ClassSpec, read_classes, reference_labels};
+pub use classes::{ClassSpec, read_classes, read_measures, reference_labels};
 pub use files::{LABEL_SUFFIXES, Pair, PatientList, pair, patient_from_name, read_patients};
 pub use report::{FailedCase, Measure, Report, Values};
 pub(crate) use report::{csv_cell, csv_number, groups};

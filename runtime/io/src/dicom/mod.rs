@@ -23,11 +23,11 @@ pub use self::derived::DicomAlgorithm;
 use self::layout::Layout;
 pub use self::seg::{DicomSeg, DicomSegKind};
 pub use self::sr::{DicomChamber, DicomMeasurement, DicomQuantity, DicomReport};
-use super::cine::{Cine, Recording};
-use super::{Geometry, Image, OutputForm, Sector, picture};
+use super::recording::{Cine, Recording};
+use super::{Geometry, Image, OutputForm, picture};
+use ldseg::image::Region;
 use ldseg::{Error, ErrorKind, Result};
 
-const MODALITY: Tag = Tag(0x0008, 0x0060);
 const CINE_RATE: Tag = Tag(0x0018, 0x0040);
 const FRAME_TIME: Tag = Tag(0x0018, 0x1063);
 const FRAME_TIME_VECTOR: Tag = Tag(0x0018, 0x1065);
@@ -69,8 +69,7 @@ pub(super) fn read(path: &Path) -> Result<Recording> {
             Recording::cine(Cine::new(frames.collect::<Result<_>>()?, seconds, known)?)
         }
     };
-    let ultrasound = text(&object, MODALITY).as_deref() == Some("US");
-    Ok(Recording { notes, ultrasound, region, ..recording })
+    Ok(recording.noted(notes).with_region(region))
 }
 
 fn unreadable(error: &dyn std::error::Error) -> Error {
@@ -110,7 +109,7 @@ fn spacing(
     object: &InMemDicomObject,
     [columns, rows]: [u32; 2],
     notes: &mut Vec<String>,
-) -> (Option<[f64; 2]>, Option<Sector>) {
+) -> (Option<[f64; 2]>, Option<Region>) {
     let mut covered = None;
     let regions = object.get(REGIONS).and_then(|element| element.items()).unwrap_or_default();
     for region in regions.iter().filter(|region| number(region, REGION_FORMAT) == Some(TWO_DIMENSIONAL)) {
@@ -127,7 +126,7 @@ fn spacing(
         // Both corners belong to it.
         let pixels = |from: f64, to: f64| (to - from) as usize + 1;
         let (height, width) = (pixels(y0, y1), pixels(x0, x1));
-        covered.get_or_insert(Sector { top: y0 as usize, left: x0 as usize, height, width });
+        covered.get_or_insert(Region { top: y0 as usize, left: x0 as usize, height, width });
         let lengths = REGION_UNITS.iter().all(|tag| number(region, *tag) == Some(CENTIMETRES));
         let [x, y] = REGION_DELTA.map(|tag| number(region, tag).map(|delta| 10.0 * delta.abs()));
         if let (true, Some(x), Some(y)) = (lengths, x, y)

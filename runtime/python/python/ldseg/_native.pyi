@@ -13,12 +13,18 @@ class BundleError(Exception):
 class EngineError(RuntimeError):
     """The engine could not load or run a network, or the device is not there."""
 
-class Measurements(TypedDict):
-    """The left ventricle in one frame, by the method of discs in this plane alone."""
+class Chamber(TypedDict):
+    """A chamber of the heart in one frame, by the method of discs in this plane alone."""
 
     area_cm2: float
     long_axis_mm: float
     volume_ml: float
+
+class Measurements(TypedDict, total=False):
+    """What was measured; a chamber that cannot be measured is left out."""
+
+    left_ventricle: Chamber
+    left_atrium: Chamber
 
 class Timings(TypedDict):
     """Wall-clock time of each stage in seconds."""
@@ -65,8 +71,12 @@ class Segmentation:
 
     @property
     def measurements(self) -> Measurements | None:
-        """None where the bundle has no classes `left ventricle` and `myocardium`, no spacing was given, the image is a
-        volume, or the label map shows no ventricle with a mitral plane."""
+        """None where the bundle declares no measures, no spacing was given, the image is a volume, or the label map shows
+        nothing that can be measured."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What was not taken as it is, such as the luminance of a colour image by a bundle of grey images."""
 
     @property
     def timings(self) -> Timings: ...

@@ -10,13 +10,14 @@ use std::f64::consts::PI;
 use ndarray::{ArrayView2, Ix2};
 use serde::Serialize;
 
+use ldseg::components::{largest_component, neighbours};
 use ldseg::image::Labels;
 use ldseg::{Error, ErrorKind, Result};
 
 /// Discs along the long axis.
 pub const DISCS: usize = 20;
 
-/// The classes that measuring needs, by their names in a manifest.
+/// The classes that measuring the ventricle needs, by their indices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeartClasses {
     /// The cavity of the left ventricle.
@@ -25,31 +26,13 @@ pub struct HeartClasses {
     pub myocardium: u8,
 }
 
-impl HeartClasses {
-    /// Finds `left ventricle` and `myocardium` among class names, in the order of their indices.
-    pub fn find<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
-        let names: Vec<&str> = names.into_iter().collect();
-        let index = |wanted: &str| u8::try_from(names.iter().position(|name| *name == wanted)?).ok();
-        Some(Self { ventricle: index("left ventricle")?, myocardium: index("myocardium")? })
-    }
-}
-
-/// The classes that measuring the atrium needs, by their names in a manifest.
+/// The classes that measuring the atrium needs, by their indices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AtriumClasses {
     /// The left atrium.
     pub atrium: u8,
     /// The cavity of the left ventricle, on which it borders in the mitral plane.
     pub ventricle: u8,
-}
-
-impl AtriumClasses {
-    /// Finds `left atrium` and `left ventricle` among class names, in the order of their indices.
-    pub fn find<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
-        let names: Vec<&str> = names.into_iter().collect();
-        let index = |wanted: &str| u8::try_from(names.iter().position(|name| *name == wanted)?).ok();
-        Some(Self { atrium: index("left atrium")?, ventricle: index("left ventricle")? })
-    }
 }
 
 /// The left ventricle in one frame.
@@ -82,7 +65,7 @@ pub struct Chamber {
 /// [`ErrorKind::ShapeMismatch`] for labels of other than two axes.
 pub fn ventricle(labels: &Labels, classes: HeartClasses, spacing: [f64; 2]) -> Result<Option<Ventricle>> {
     let labels = plane(labels)?;
-    let cavity = largest_part(labels, classes.ventricle);
+    let cavity = part(labels, classes.ventricle);
     let closed = [classes.ventricle, classes.myocardium];
     let mitral = mitral_middle(labels, &cavity, |label| !closed.contains(&label), spacing);
     Ok(mitral.and_then(|mitral| chamber(&cavity, mitral, spacing)))
@@ -98,7 +81,7 @@ pub fn ventricle(labels: &Labels, classes: HeartClasses, spacing: [f64; 2]) -> R
 /// [`ErrorKind::ShapeMismatch`] for labels of other than two axes.
 pub fn atrium(labels: &Labels, classes: AtriumClasses, spacing: [f64; 2]) -> Result<Option<Atrium>> {
     let labels = plane(labels)?;
-    let cavity = largest_part(labels, classes.atrium);
+    let cavity = part(labels, classes.atrium);
     let mitral = mitral_middle(labels, &cavity, |label| label == classes.ventricle, spacing);
     Ok(mitral.and_then(|mitral| chamber(&cavity, mitral, spacing)))
 }
@@ -132,22 +115,6 @@ fn chamber(cavity: &[[usize; 2]], mitral: [f64; 2], spacing: [f64; 2]) -> Option
     Some(Chamber { area_cm2, long_axis_mm, diameters_mm, volume_ml })
 }
 
-/// [`ventricle`] by the names of a bundle's classes. `None` also where these have no ventricle, the labels are those of a
-/// volume, or the spacing, in mm along (y, x), is not known.
-///
-/// # Errors
-/// Those of [`ventricle`].
-pub fn ventricle_by_name<'a>(
-    labels: &Labels,
-    names: impl IntoIterator<Item = &'a str>,
-    spacing: Option<[f64; 2]>,
-) -> Result<Option<Ventricle>> {
-    match (HeartClasses::find(names), spacing) {
-        (Some(classes), Some(spacing)) if labels.ndim() == 2 => ventricle(labels, classes, spacing),
-        _ => Ok(None),
-    }
-}
-
 /// Biplane volume of a chamber in ml from a two- and a four-chamber view: discs that are ellipses with a diameter from each, as high as
 /// a twentieth of the longer axis.
 pub fn biplane_ml(a: &Chamber, b: &Chamber) -> f64 {
@@ -169,35 +136,9 @@ fn place([y, x]: [usize; 2], spacing: [f64; 2]) -> [f64; 2] {
     [y as f64 * spacing[0], x as f64 * spacing[1]]
 }
 
-/// The four neighbours of a pixel that lie in the picture.
-fn neighbours([y, x]: [usize; 2], (h, w): (usize, usize)) -> impl Iterator<Item = [usize; 2]> {
-    let all = [[y.wrapping_sub(1), x], [y + 1, x], [y, x.wrapping_sub(1)], [y, x + 1]];
-    all.into_iter().filter(move |[y, x]| *y < h && *x < w)
-}
-
-/// Pixels of the largest 4-connected part of a class; of equals, the first.
-fn largest_part(labels: ArrayView2<'_, u8>, class: u8) -> Vec<[usize; 2]> {
-    let mut unseen = labels.mapv(|label| label == class);
-    let mut largest = Vec::new();
-    for (y, x) in ndarray::indices(labels.dim()) {
-        if !std::mem::take(&mut unseen[(y, x)]) {
-            continue;
-        }
-        let mut part = vec![[y, x]];
-        let mut next = 0;
-        while next < part.len() {
-            for [y, x] in neighbours(part[next], labels.dim()) {
-                if std::mem::take(&mut unseen[(y, x)]) {
-                    part.push([y, x]);
-                }
-            }
-            next += 1;
-        }
-        if part.len() > largest.len() {
-            largest = part;
-        }
-    }
-    largest
+/// The largest connected part of a class.
+fn part(labels: ArrayView2<'_, u8>, class: u8) -> Vec<[usize; 2]> {
+    largest_component(labels.mapv(|label| label == class).view())
 }
 
 /// The middle between the two ends of the mitral plane: of all pixels of the cavity that border on what is `open`, the two
@@ -298,9 +239,6 @@ mod tests {
         labels.slice_mut(ndarray::s![118..123, ..]).fill(0);
         assert_eq!(atrium(&labels, ATRIUM, [1.0; 2]).unwrap(), None);
         assert_eq!(atrium(&Labels::zeros(vec![8, 8]), ATRIUM, [1.0; 2]).unwrap(), None);
-        let names = ["background", "left ventricle", "myocardium", "left atrium"];
-        assert_eq!(AtriumClasses::find(names), Some(ATRIUM));
-        assert_eq!(AtriumClasses::find(names[..3].iter().copied()), None);
     }
 
     #[test]
@@ -322,15 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_are_found_by_name() {
-        let names = ["background", "left ventricle", "myocardium", "left atrium"];
-        assert_eq!(HeartClasses::find(names), Some(CLASSES));
-        assert_eq!(HeartClasses::find(["background", "gland"]), None);
-        let (labels, spacing) = (bullet(false), Some([0.5; 2]));
-        assert!(ventricle_by_name(&labels, names, spacing).unwrap().is_some());
-        assert_eq!(ventricle_by_name(&labels, names, None).unwrap(), None);
-        assert_eq!(ventricle_by_name(&labels, ["background", "gland"], spacing).unwrap(), None);
-        assert_eq!(ventricle_by_name(&Labels::zeros(vec![2, 8, 8]), names, spacing).unwrap(), None);
+    fn an_ejection_fraction_is_the_part_that_leaves() {
         assert!((ejection_fraction(100.0, 40.0) - 0.6).abs() < 1e-12);
     }
 }

@@ -1,0 +1,287 @@
+//! What is decided about a recording before it is segmented: channels, sector, spacing, orientation. One place for every
+//! entry point, so that the same pixels are segmented, and the same is said of them, wherever they came in.
+
+use std::fmt;
+
+use ldseg::image::{Geometry, Image, Region};
+use ldseg::{Error, ErrorKind, Result};
+use serde::Serialize;
+
+/// Relative difference of two spacings that rounding explains.
+const SPACING_TOLERANCE: f64 = 1e-3;
+
+/// What the user says of a recording, beside what the file says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wish {
+    /// Spacing in mm along each spatial axis, slowest first.
+    pub spacing: Option<Vec<f64>>,
+    /// Whether the ultrasound sector is to be found, and segmented alone.
+    pub crop_sector: bool,
+}
+
+impl Wish {
+    /// Pixels of this height and width in mm.
+    pub fn pixels_of(spacing: Option<[f64; 2]>) -> Self {
+        Self { spacing: spacing.map(|spacing| spacing.to_vec()), crop_sector: false }
+    }
+}
+
+/// All decisions about one recording. Printed, they are its notes, one a line.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Decisions {
+    /// Which channels are segmented.
+    pub channels: Channels,
+    /// Which part of a frame is segmented.
+    pub sector: Sector,
+    /// How large a voxel is.
+    pub spacing: Spacing,
+    /// Which way up it is segmented.
+    pub orientation: Orientation,
+    /// What is odd about the file itself.
+    #[serde(skip)]
+    odd: Vec<String>,
+}
+
+/// Which channels are segmented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Channels {
+    /// Those that are stored; of three that are all equal, one where the bundle takes one.
+    Stored,
+    /// The luminance of colour, as the bundle takes grey images.
+    Luminance,
+}
+
+/// Which part of a frame is segmented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sector {
+    /// All of it: nothing else was asked for.
+    Whole,
+    /// This part, which shows the ultrasound sector.
+    Part(Region),
+    /// All of it, as no sector was found.
+    NotFound,
+}
+
+/// How large a voxel is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spacing {
+    /// The file tells it: mm along each spatial axis, slowest first.
+    File(Vec<f64>),
+    /// The user tells it, and the file says nothing else.
+    User(Vec<f64>),
+    /// The user tells it, the file something else.
+    UserNotFile {
+        /// What the user says, which is used.
+        user: Vec<f64>,
+        /// What the file says.
+        file: Vec<f64>,
+    },
+    /// Nobody tells it: lengths, areas and volumes have no unit, and none is printed.
+    Unknown,
+}
+
+/// Which way up it is segmented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Orientation {
+    /// As it is stored: axes are neither turned nor exchanged.
+    Stored,
+}
+
+/// What a recording holds, as far as decisions ask.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// Spatial axes of a frame, 2 or 3.
+    pub axes: usize,
+    /// Whether some frame is in colour.
+    pub coloured: bool,
+    /// Spacing that the file tells.
+    pub spacing: Option<Vec<f64>>,
+    /// What is odd about the file.
+    pub notes: Vec<String>,
+}
+
+impl Spacing {
+    /// The one rule: what the file knows, unless the user says something else; unknown stays unknown.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Setting`] where the user's spacing isn't one positive number for each of the `axes`.
+    pub fn decide(file: Option<&[f64]>, user: Option<&[f64]>, axes: usize) -> Result<Self> {
+        if let Some(user) = user
+            && (user.len() != axes || user.iter().any(|mm| !(mm.is_finite() && *mm > 0.0)))
+        {
+            let message = format!("the spacing is {user:?} mm, expected a positive number for each of {axes} axes");
+            return Err(Error::new(ErrorKind::Setting, message));
+        }
+        let same = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= SPACING_TOLERANCE * b.abs());
+        Ok(match (file, user) {
+            (None, None) => Self::Unknown,
+            (Some(file), None) => Self::File(file.to_vec()),
+            (Some(file), Some(user)) if !same(user, file) => {
+                Self::UserNotFile { user: user.to_vec(), file: file.to_vec() }
+            }
+            (_, Some(user)) => Self::User(user.to_vec()),
+        })
+    }
+
+    /// In mm along each spatial axis, slowest first, where it is known.
+    pub fn known(&self) -> Option<&[f64]> {
+        match self {
+            Self::File(mm) | Self::User(mm) | Self::UserNotFile { user: mm, .. } => Some(mm),
+            Self::Unknown => None,
+        }
+    }
+
+    /// Height and width of a picture's pixel in mm, where they are known.
+    pub fn of_pixel(&self) -> Option<[f64; 2]> {
+        self.known().and_then(|known| known.try_into().ok())
+    }
+
+    /// What the user has to know: that the file says something else.
+    pub fn note(&self) -> Option<String> {
+        match self {
+            Self::UserNotFile { user, file } => {
+                Some(format!("says that its spacing is {file:?} mm; {user:?} mm was given, and is taken"))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Decisions {
+    /// Decides for a bundle that takes `channels` channels. `find_sector` is asked where the sector is to be cut out.
+    ///
+    /// # Errors
+    /// Those of [`Spacing::decide`] and `find_sector`.
+    pub fn about(
+        stored: Stored,
+        channels: usize,
+        wish: &Wish,
+        find_sector: impl FnOnce() -> Result<Option<Region>>,
+    ) -> Result<Self> {
+        let sector = match wish.crop_sector {
+            false => Sector::Whole,
+            true => find_sector()?.map_or(Sector::NotFound, Sector::Part),
+        };
+        Ok(Self {
+            channels: if channels == 1 && stored.coloured { Channels::Luminance } else { Channels::Stored },
+            sector,
+            spacing: Spacing::decide(stored.spacing.as_deref(), wish.spacing.as_deref(), stored.axes)?,
+            orientation: Orientation::Stored,
+            odd: stored.notes,
+        })
+    }
+
+    /// What the user has to know: what is odd about the file, and what was not taken as it is.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.odd.clone();
+        if self.channels == Channels::Luminance {
+            notes.push("is in colour, and its luminance is taken".into());
+        }
+        match self.sector {
+            Sector::Whole => {}
+            Sector::Part(Region { top, left, height, width }) => {
+                notes.push(format!("its sector is segmented: {width} x {height} pixels from ({left}, {top})"));
+            }
+            Sector::NotFound => notes.push("shows no ultrasound sector, and all of it is segmented".into()),
+        }
+        notes.extend(self.spacing.note());
+        notes
+    }
+
+    /// The part of a frame that is segmented, where it is not the whole.
+    pub fn part(&self) -> Option<Region> {
+        match self.sector {
+            Sector::Part(region) => Some(region),
+            Sector::Whole | Sector::NotFound => None,
+        }
+    }
+
+    /// A frame as decided, for a bundle that takes `channels` channels: its channels, and the spacing that is known. The
+    /// sector is not cut out yet, so that the frame can be drawn whole.
+    pub fn apply(&self, image: Image, channels: usize) -> Image {
+        let image = if channels == 1 { image.into_grey() } else { image };
+        let Image { data, geometry } = image;
+        let geometry = match (&self.spacing, geometry) {
+            (Spacing::User(mm) | Spacing::UserNotFile { user: mm, .. }, _) => Geometry::with_spacing(mm.clone()),
+            (_, geometry) => geometry,
+        };
+        Image { data, geometry }
+    }
+}
+
+impl fmt::Display for Decisions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.notes().join("\n"))
+    }
+}
+
+/// Decides about one image in memory, and applies it.
+///
+/// # Errors
+/// Those of [`Spacing::decide`].
+pub fn prepare(image: Image, channels: usize) -> Result<(Image, Decisions)> {
+    let stored = Stored {
+        axes: image.spatial_axes(),
+        coloured: image.is_coloured(),
+        spacing: image.geometry.spacing.clone(),
+        notes: Vec::new(),
+    };
+    let decisions = Decisions::about(stored, channels, &Wish::default(), || Ok(None))?;
+    Ok((decisions.apply(image, channels), decisions))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(spacing: Option<&[f64]>, coloured: bool) -> Stored {
+        Stored { axes: 2, coloured, spacing: spacing.map(<[f64]>::to_vec), notes: vec!["is odd".into()] }
+    }
+
+    fn about(stored: Stored, channels: usize, wish: &Wish) -> Decisions {
+        Decisions::about(stored, channels, wish, || Ok(Some(Region { top: 1, left: 2, height: 3, width: 4 }))).unwrap()
+    }
+
+    #[test]
+    fn the_user_s_spacing_wins_and_a_difference_is_noted() {
+        let given = |mm| Wish::pixels_of(Some([mm; 2]));
+        for (file, wish, known, notes) in [
+            (None, Wish::default(), None, 0),
+            (Some(&[0.5, 0.5][..]), Wish::default(), Some([0.5; 2]), 0),
+            (None, given(0.8), Some([0.8; 2]), 0),
+            (Some(&[0.8, 0.8][..]), given(0.800_01), Some([0.800_01; 2]), 0),
+            (Some(&[0.5, 0.5][..]), given(0.8), Some([0.8; 2]), 1),
+        ] {
+            let found = about(stored(file, false), 1, &wish);
+            assert_eq!((found.spacing.of_pixel(), found.notes().len()), (known, 1 + notes), "{found}");
+        }
+        let wrong = [Some(vec![1.0]), Some(vec![0.0, 1.0]), Some(vec![f64::NAN, 1.0])];
+        for spacing in wrong {
+            let wish = Wish { spacing, crop_sector: false };
+            let error = Decisions::about(stored(None, false), 1, &wish, || Ok(None)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Setting);
+        }
+    }
+
+    #[test]
+    fn colour_is_kept_where_the_bundle_takes_it() {
+        assert_eq!(about(stored(None, true), 3, &Wish::default()).channels, Channels::Stored);
+        let grey = about(stored(None, true), 1, &Wish::default());
+        assert_eq!(grey.to_string(), "is odd\nis in colour, and its luminance is taken");
+    }
+
+    #[test]
+    fn a_sector_is_looked_for_where_it_was_asked_for() {
+        assert_eq!(about(stored(None, false), 1, &Wish::default()).part(), None);
+        let wish = Wish { crop_sector: true, ..Wish::default() };
+        let found = about(stored(None, false), 1, &wish);
+        assert_eq!(found.notes()[1], "its sector is segmented: 4 x 3 pixels from (2, 1)");
+        let none = Decisions::about(stored(None, false), 1, &wish, || Ok(None)).unwrap();
+        assert_eq!((none.part(), none.notes()[1].starts_with("shows no ultrasound sector")), (None, true));
+    }
+}
