@@ -1,6 +1,6 @@
 //! Vector code for the processor at hand.
 
-pub use ldseg::sum::sum;
+pub(crate) use ldseg::sum::sum;
 
 /// Runs `op` compiled for the widest vector registers there are. What it calls has to be inlined to profit.
 pub(crate) fn vectorised<R>(op: impl FnOnce() -> R) -> R {
