@@ -1,5 +1,7 @@
 //! The training loop.
 
+#![expect(clippy::print_stderr, reason = "training says how it goes")]
+
 pub mod checkpoint;
 mod loader;
 pub(crate) mod loss;
@@ -176,8 +178,10 @@ impl<'a, const D: usize> Trainer<'a, D> {
         device: &'a Device,
     ) -> Result<Self> {
         let config = recipe.network();
-        device.seed(recipe.seed);
-        let mut networks = Networks::<D>::new(&config, device);
+        // Drawn on the CPU: the same seed gives the same weights on every device.
+        let cpu = Device::flex().autodiff();
+        cpu.seed(recipe.seed);
+        let mut networks = Networks::<D>::new(&config, &cpu).fork(device);
         let mut average = networks.valid();
         let mut optimiser = match recipe.training.optimiser {
             Optimiser::Adam => AdamConfig::new().init(),
