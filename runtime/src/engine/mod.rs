@@ -158,8 +158,8 @@ fn one_of<T: Copy + fmt::Display>(all: &[T], name: &str) -> Result<T> {
     })
 }
 
-/// Loads one ONNX network from memory; `name` is what errors call it. What it runs is checked against `spec`: every call's input shapes, and that
-/// the outputs have their shapes and finite values.
+/// Loads one ONNX network from memory. Error messages call it `name`. Every call is checked against `spec`: the shapes
+/// of inputs and outputs, and that outputs are finite.
 ///
 /// # Errors
 /// [`ErrorKind::Engine`] where the engine is not part of this build, the device or library is not there, or the
