@@ -148,8 +148,8 @@ pub fn ventricle_by_name<'a>(
     }
 }
 
-/// Biplane volume of a chamber in ml from a two- and a four-chamber view. Each disc is an ellipse with one diameter
-/// from each view; its height is a twentieth of the longer of the two long axes.
+/// Biplane volume of a chamber in ml from a two- and a four-chamber view: discs that are ellipses with a diameter from each, as high as
+/// a twentieth of the longer axis.
 pub fn biplane_ml(a: &Chamber, b: &Chamber) -> f64 {
     discs_ml(&a.diameters_mm, &b.diameters_mm, a.long_axis_mm.max(b.long_axis_mm))
 }

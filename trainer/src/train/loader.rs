@@ -83,7 +83,7 @@ pub struct LoaderSpec {
 
 /// Batches in the order of their steps.
 pub struct Batches {
-    /// One for each thread. Of n threads, the i-th prepares every n-th batch, from the i-th on.
+    /// One a thread, each with every so manieth batch.
     receivers: Vec<Receiver<Batch>>,
     next: usize,
 }
