@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""An int8 copy of a bundle, for ONNX Runtime on CPUs with VNNI: docs/results.md has what it gains and costs.
+"""An int8 copy of a bundle, for ONNX Runtime on CPUs with VNNI. docs/experiments/2026-11-26-int8.md says what it gains and costs.
 
     quantise.py BUNDLE IMAGES OUTPUT
 
@@ -88,7 +88,7 @@ def main(bundle, images, output):
                             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
     manifest["tolerances"] = TOLERANCES
     with open(output / "MODEL_CARD.md", "a") as card:
-        card.write("\n## Precision\n\nConvolutions in int8, calibrated on training images; see docs/results.md for what it costs.\n")
+        card.write("\n## Precision\n\nConvolutions in int8, calibrated on training images; see docs/experiments/2026-11-26-int8.md for what it costs.\n")
     for name in manifest["files"]:
         content = (output / name).read_bytes()
         manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}

@@ -31,7 +31,8 @@ use crate::support::{command, engines, note, shared, train};
 const TOLERANCE: [f64; 2] = [1e-3, 1e-4];
 /// The same for the 3-D image encoder. TensorFlow's group normalisation adds up the 4.2 million numbers of a group one after
 /// the other in f32 there, which makes its variance wrong by 1.3 %; with such sums an independent implementation comes
-/// within 5e-6 of it (`scripts/tensorflow-sums.py`). Our networks sum in stages and stay near the exact result.
+/// within 5e-6 of it (`scripts/experiments/tensorflow-sums.py`). Our networks sum in stages and stay near the exact
+/// result.
 const TENSORFLOWS_ROUNDING: [f64; 2] = [2e-2, 2e-3];
 /// Smallest part of pixels with TensorFlow's label.
 const LABEL_AGREEMENT: f64 = 0.9999;

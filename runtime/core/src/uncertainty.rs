@@ -20,8 +20,8 @@ pub fn entropy(probabilities: &Tensor) -> Tensor {
 /// For each class, the Dice that the probabilities `[K, ...]` themselves let expect of the label map `[...]`:
 /// 2 sum_x p_k(x) [label(x) = k] / (sum_x p_k(x) + sum_x [label(x) = k]), in [0, 1]; `None` for a class that no voxel has.
 ///
-/// Were the probabilities those of the true label map, voxels independent, this would be the Dice's expectation but for
-/// the expectation being taken of numerator and denominator apart. It is as good as the probabilities are calibrated.
+/// If the probabilities were right and voxels independent, this would be the expected Dice, except that the
+/// expectations of numerator and denominator are taken apart. It is as good as the probabilities are calibrated.
 ///
 /// # Errors
 /// [`ErrorKind::ShapeMismatch`] where the two have different grids.

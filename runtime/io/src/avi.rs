@@ -13,7 +13,7 @@ use super::voxels::voxel_count;
 use super::{Geometry, Image, OutputForm, picture};
 use ldseg::{Error, ErrorKind, Result};
 
-/// How long a frame is shown whose file does not say, as for GIF.
+/// How long a frame is shown if the file does not say; the same as for GIF.
 const UNTIMED: f64 = 0.1;
 
 /// Reads the first video stream; one frame is a picture.
@@ -184,7 +184,7 @@ fn collect<'a>(mut chunks: Chunks<'a>, stream: &Stream, frames: &mut Vec<&'a [u8
 fn take<'a>(chunk: &Chunk<'a>, number: &str, frames: &mut Vec<&'a [u8]>) {
     let (stream, kind) = chunk.id.split_at(2);
     if stream == number.as_bytes() && matches!(kind, b"dc" | b"db") {
-        // Nothing stands for the frame before once more.
+        // An empty chunk repeats the frame before.
         match (chunk.data, frames.last()) {
             ([], Some(&last)) => frames.push(last),
             ([], None) => {}

@@ -13,7 +13,7 @@ use super::{Geometry, Image, OutputForm, picture};
 use ldseg::files::write_atomically;
 use ldseg::{Error, ErrorKind, Result};
 
-/// How long a frame is shown whose file says 0, as browsers do it.
+/// How long a frame is shown if the file says 0; browsers do the same.
 const UNTIMED: f64 = 0.1;
 /// Of the palette's fit, 1 (best) to 30 (fastest).
 const PALETTE_SPEED: i32 = 10;

@@ -80,9 +80,9 @@ impl Patches {
 
 /// A random patch of `sample`, changed, as the network takes it. `rng` alone decides what happens.
 ///
-/// The deformation reads the case itself, so that what it turns into the patch is there; what lies outside the case is its
-/// least intensity and background. Intensities are normalised over the case before they are changed, and not anew: a
-/// patch alone does not know the case's extremes.
+/// The deformation reads the whole case, so the corners of a turned patch hold what lies there. Outside of the case are
+/// its least intensity and background. Intensities are normalised over the case before they are changed, and not anew:
+/// a patch alone does not know the case's extremes.
 pub fn augment_patch(
     sample: &Sample,
     patches: &Patches,

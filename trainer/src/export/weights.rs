@@ -13,10 +13,12 @@ use super::bundle::golden;
 use super::onnx_files;
 use crate::model::{NetworkConfig, Networks};
 
-/// Parameters are told apart in an exported graph by a number that each is filled with; no other constant has one as high.
+/// Each parameter is filled with a number of its own, from this one on, by which an exported graph tells them apart. No
+/// other constant is as large.
 const FIRST_NUMBER: usize = 1 << 20;
 
-/// How far what the loaded networks compute may be from the bundle's golden tensors, in their standard deviations.
+/// Largest difference of a loaded network's output from the bundle's golden tensor, over that tensor's standard
+/// deviation.
 const TOLERANCE: f32 = 1e-3;
 
 /// Replaces all weights of `networks`, which `config` describes, by those of the bundle in `dir`.

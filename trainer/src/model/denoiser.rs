@@ -8,8 +8,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::layers::{Attention, Conv, GroupNorm, Residual, ResidualBlock, axes, upsample};
 use super::{NetworkConfig, Preset};
 
-/// Positions that a compact denoiser's attention looks at, at most: those of 32 x 32, as the coarsest level of two has for
-/// images of 512 x 512 at a downsampling of 8.
+/// The most positions that a compact denoiser's attention looks at: 32 x 32, the coarsest of two levels for images of
+/// 512 x 512 at a downsampling of 8.
 const MOST_KEYS: usize = 1024;
 /// Width of the sinusoid and of the timestep embedding.
 const TIME_WIDTH: usize = 64;

@@ -184,8 +184,8 @@ pub fn one_hot<const D: usize>(y: Tensor<D>, classes: usize) -> Tensor<D> {
     Tensor::cat((0..classes).map(class).collect(), 1)
 }
 
-/// Softmax over the channels of `[N, K, ...]`, class by class: engines run a softmax whose axis is not the fastest lane
-/// by lane, which for a label map takes longer than the whole network before it.
+/// Softmax over the channels of `[N, K, ...]`, class by class. Engines run a softmax over any axis but the fastest one
+/// lane by lane, which for a label map takes longer than the whole network before it.
 pub fn class_softmax<const D: usize>(logits: Tensor<D>) -> Tensor<D> {
     let classes = logits.dims()[1];
     let class = |x: &Tensor<D>, k: usize| x.clone().narrow(1, k, 1);

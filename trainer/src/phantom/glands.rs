@@ -52,8 +52,8 @@ fn pixel(index: usize) -> [f32; 2] {
     [(index / SIDE) as f32, (index % SIDE) as f32]
 }
 
-/// The number of the gland at each pixel, counted from 1, 0 for none. Where glands touch, a pixel is of the one that it is
-/// deeper in.
+/// The number of the gland at each pixel, counted from 1, 0 for none. Where glands touch, a pixel belongs to the
+/// one in which it lies deeper.
 fn owners(glands: &[Gland]) -> Vec<u8> {
     let owner = |index: usize| {
         let depths = glands.iter().map(|gland| gland.depth(pixel(index))).zip(1..);

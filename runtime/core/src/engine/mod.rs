@@ -101,8 +101,8 @@ crate::named!(
     Device { Cpu = "cpu", Cuda = "cuda", TensorRt = "tensorrt", OpenVino = "openvino", Xnnpack = "xnnpack" }
 );
 
-/// Loads one ONNX network from memory. Errors call it `name`. What it runs is checked against `spec`: every call's input shapes, and that
-/// the outputs have their shapes and finite values.
+/// Loads one ONNX network from memory. Error messages call it `name`. Every call is checked against `spec`: the shapes
+/// of inputs and outputs, and that outputs are finite.
 ///
 /// # Errors
 /// [`ErrorKind::Engine`] where the engine is not part of this build, the device or library is not there, or the

@@ -33,8 +33,8 @@ const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
 /// The first version that limits how long idle threads spin.
 const SPINS_BRIEFLY: [u32; 2] = [1, 26];
 
-/// On two cores as fast as spinning through a whole run. Without: a fifth slower, or, beside a program that takes both
-/// cores, a quarter faster.
+/// On two cores this is as fast as spinning through a whole run. Not spinning at all is a fifth slower, or a quarter
+/// faster beside a program that takes both cores.
 const SPIN_MICROSECONDS: &str = "20";
 
 /// A network as an ONNX Runtime session.

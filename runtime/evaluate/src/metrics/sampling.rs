@@ -155,9 +155,9 @@ fn foreground_box(found: &Labels, reference: &Labels) -> Option<Vec<[usize; 2]>>
     (bounds.first()?[0] != usize::MAX).then(|| enlarged.collect())
 }
 
-/// Spearman's rank correlation of a voxel's uncertainty with its being wrong, in [-1, 1]: 1 were all wrong voxels, and
-/// they alone, equally the most uncertain. Equal values share their mean rank. NaN where either is constant, as where no
-/// voxel is wrong.
+/// Spearman's rank correlation of a voxel's uncertainty with its being wrong, in [-1, 1]. It is 1 if all wrong voxels,
+/// and no others, share the greatest uncertainty. Equal values share their mean rank. NaN where either is constant, as
+/// where no voxel is wrong.
 ///
 /// # Panics
 /// When shapes differ.

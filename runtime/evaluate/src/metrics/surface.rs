@@ -145,7 +145,7 @@ pub(super) fn quantile(ascending: &[f64], part: f64) -> f64 {
     a + beyond * (b - a)
 }
 
-/// The smallest distance that the elements up to it, in ascending order, make up `part` of the area with.
+/// The smallest distance within which elements make up at least `part` of the area. `elements` are in ascending order.
 fn area_quantile(elements: &[Element], part: f64) -> f64 {
     let total: f64 = elements.iter().map(|element| element.size).sum();
     let mut sum = 0.0;

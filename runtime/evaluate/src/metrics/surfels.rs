@@ -43,7 +43,8 @@ pub(super) fn surfels(mask: &Mask, spacing: [f64; 3]) -> Surfels {
     }
 }
 
-/// How much further in memory the cube lies that has a voxel as its `corner`, of those that do.
+/// A voxel is a corner of several cubes. How far in memory the one that has it as `corner` lies behind the one that has
+/// it as corner 0.
 fn offset(corner: usize, axes: usize, strides: [usize; 3]) -> usize {
     (0..axes).map(|axis| (corner >> axis & 1) * strides[3 - axes + axis]).sum()
 }
@@ -65,7 +66,7 @@ fn area_table(axes: usize, spacing: [f64; 3]) -> Vec<f64> {
     (0..1 << corners).map(table).collect()
 }
 
-/// The corners by which of them edges connect.
+/// The corners, in groups that edges connect.
 fn groups(mut corners: Vec<usize>) -> Vec<Vec<usize>> {
     let mut groups = Vec::new();
     while let Some(corner) = corners.pop() {

@@ -57,7 +57,7 @@ impl Corruption {
 }
 
 /// The image corrupted with a strength of 0 or more; with 0 it is only scaled. `name` and `seed` decide about all that is
-/// random, and for one of each a stronger corruption is the same, only more so.
+/// random: with the same two, a stronger corruption has the same pattern.
 pub fn corrupt(image: &Image, name: &str, corruption: Corruption, strength: f64, seed: u64) -> Image {
     let mut corrupted = image.clone();
     normalise(&mut corrupted.data, Normalisation::MinMax);

@@ -9,7 +9,8 @@ use ldseg::Result;
 const START_OF_SCAN: u8 = 0xDA;
 const APP0: u8 = 0xE0;
 const APP14: u8 = 0xEE;
-/// A block of 64 samples takes two bits at least, and one with fewer colours than pixels stands for twice as many samples.
+/// A block of 64 samples takes at least two bits. If the image stores fewer colours than pixels, a block stands for
+/// twice as many samples.
 const MOST_SAMPLES_A_BYTE: usize = 1024;
 /// Start of frame, all processes; the numbers between them are other markers.
 const START_OF_FRAME: [u8; 13] = [0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF];

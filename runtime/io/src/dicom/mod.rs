@@ -44,7 +44,7 @@ const PIXEL_SPACING: Tag = Tag(0x0028, 0x0030);
 const TWO_DIMENSIONAL: f64 = 1.0;
 /// [`REGION_UNITS`] of lengths.
 const CENTIMETRES: f64 = 3.0;
-/// How long a frame is shown whose file does not say, as for GIF.
+/// How long a frame is shown if the file does not say; the same as for GIF.
 const UNTIMED: f64 = 0.1;
 
 /// Reads a still image, or a cine where there is more than one frame.

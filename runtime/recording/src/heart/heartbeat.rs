@@ -39,7 +39,7 @@ pub struct Heartbeat {
 /// Finds end-diastole and end-systole on the area curve and measures between them; `None` where no frame can be measured.
 ///
 /// A frame's area is the median of its own and its two neighbours' where all three are measured, so that one bad frame
-/// is neither. `in_ml` says whether spacings were known; the ejection fraction needs none.
+/// is taken for neither. `in_ml` says whether spacings were known; the ejection fraction needs none.
 pub fn heartbeat(frames: &[FrameVentricle], in_ml: bool) -> Option<Heartbeat> {
     let areas: Vec<Option<f64>> =
         frames.iter().map(|frame| frame.ventricle.as_ref().map(|ventricle| ventricle.area_cm2)).collect();
@@ -78,7 +78,7 @@ pub struct Biplane {
     pub end_systolic_volume_ml: Option<f64>,
     /// (EDV - ESV) / EDV, 0 to 1.
     pub ejection_fraction: f64,
-    /// How much shorter the shorter of the two long axes at end-diastole is, a part of the longer.
+    /// The difference of the two long axes at end-diastole, as a part of the longer one.
     pub long_axis_difference: f64,
 }
 

@@ -43,7 +43,8 @@ impl Bound {
             *held = Some((*input).clone());
         }
         for output in &spec.outputs {
-            // Anew for each run: a buffer that was filled is filled again, and may have another batch's size.
+            // Bound anew for each run: else the last run's buffer would be filled again, which may be of another
+            // batch's size.
             self.binding.bind_output_to_device(&output.name, &self.host)?;
         }
         self.binding.synchronize_inputs()?;

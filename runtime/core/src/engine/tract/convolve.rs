@@ -87,7 +87,8 @@ impl Hash for Gathered {
 }
 
 impl Patches {
-    /// Writes a panel, for each tap `R` points, zeros where there are no more. `W` is `R` or more, as registers hold them.
+    /// Writes a panel: `R` points for each tap, zeros where there are no more. `W` is `R` rounded up to what registers
+    /// hold.
     #[inline(always)]
     fn gather<const R: usize, const W: usize>(&self, image: &[Value], panel: usize, out: &mut [Value]) {
         let points = &self.points[panel * R..];
@@ -101,12 +102,12 @@ impl Patches {
             return;
         };
         let (first, last) = (points[0], points[R - 1]);
-        // Points come in order, so the first run ends where a point is not as far from the first as it is down the list.
+        // Points come in order: the first run ends at the first point that does not directly follow the one before.
         let run = (0..R).position(|at| points[at] != first + at).unwrap_or(R);
         if run == R {
             for (row, tap) in self.taps.iter().enumerate() {
                 let (image, out) = (&image[tap + first..], &mut out[row * R..]);
-                // What is too much is written over by the next tap.
+                // The next tap writes over the surplus.
                 match out.first_chunk_mut::<W>() {
                     Some(out) => out.copy_from_slice(&image[..W]),
                     None => out[..R].copy_from_slice(&image[..R]),
@@ -457,7 +458,7 @@ mod tests {
     fn panels_hold_the_points_under_each_tap() {
         let values = noise(4096, 3);
         let image: Vec<Value> = values.iter().map(|value| Value::new(*value)).collect();
-        // Rows of a panel's width and more, of less, of so little that a panel has three; every other point.
+        // Rows wider than a panel, narrower, so narrow that a panel spans several; and every other point.
         for (grid, strides) in [([9, 31], [40, 1]), ([8, 7], [9, 1]), ([13, 3], [5, 1]), ([5, 14], [64, 2])] {
             for width in [1, 2, 3, 4, 5, 6, 8, 12, 16] {
                 let packer = PackedFormat::new(f32::datum_type(), width, 64);

@@ -207,7 +207,7 @@ pub(super) fn binary<O: BinMiniOp>(model: &TypedModel, id: usize) -> Option<[Out
     Some([*node.inputs.first()?, *node.inputs.get(1)?])
 }
 
-/// The input that is of some kind, and before it the other one.
+/// Which of two inputs is of a kind: the other one, then what `of_kind` found in it.
 fn either<T>([a, b]: [OutletId; 2], of_kind: impl Fn(OutletId) -> Option<T>) -> Option<(OutletId, T)> {
     of_kind(b).map(|found| (a, found)).or_else(|| of_kind(a).map(|found| (b, found)))
 }

@@ -16,7 +16,7 @@ use ldseg::bundle::Class;
 use ldseg::image::Labels;
 use ldseg::{Error, ErrorKind, Result, Tensor};
 
-/// How probable a voxel of a fractional segmentation is whose stored value is the largest: 1.
+/// The stored value of a fractional segmentation that stands for a probability of 1.
 const MAX_FRACTION: u16 = 255;
 
 /// What the voxels of a segmentation object say.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times `ldseg` with an imported 2-D bundle: seconds of each network and of the whole, and peak memory, as Markdown.
 
-usage: scripts/reference.py LDSEG BUNDLE PICTURE
+usage: scripts/experiments/reference.py LDSEG BUNDLE PICTURE
 
 LDSEG is the command, BUNDLE what `ldseg-train import-keras` wrote, PICTURE any picture. ONNX Runtime is measured where
 ORT_DYLIB_PATH names its library. Linux only: the peak memory is the kernel's own figure for each run of `ldseg segment`.

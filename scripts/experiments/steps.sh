@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Dice against sampler and number of steps, as a Markdown table: scripts/steps.sh BUNDLE IMAGES LABELS CLASSES
+# Dice against sampler and number of steps, as a Markdown table: scripts/experiments/steps.sh BUNDLE IMAGES LABELS CLASSES
 #
 # IMAGES is a folder or list that `ldseg segment` takes, LABELS holds X_gt.png for each. Scored apart from the product's
-# own code by scripts/score.py, which needs numpy and Pillow. `ldseg` is taken from $LDSEG, else from the path.
+# own code by scripts/experiments/score.py, which needs numpy and Pillow. `ldseg` is taken from $LDSEG, else from the path.
 set -euo pipefail
 
 if [ $# -ne 4 ]; then

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Why the 3-D image encoder differs from TensorFlow's stored output by 1e-2 of its standard deviation.
 
-usage: scripts/tensorflow-sums.py FOLDER
+usage: scripts/experiments/tensorflow-sums.py FOLDER
 
 FOLDER holds imageEncoder3D.hdf5 and io.safetensors.gz. The published network is written anew here, its convolutions run
 by ONNX Runtime and its group normalisation by NumPy in two ways: with exact sums, and with sums in f32 that add one number

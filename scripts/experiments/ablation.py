@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What each choice in the compact networks costs and buys, as a Markdown table:
 
-    scripts/ablation.py DATA OUTPUT [--epochs 6] [--size 128] [--only NAME,NAME]
+    scripts/experiments/ablation.py DATA OUTPUT [--epochs 6] [--size 128] [--only NAME,NAME]
 
 Trains every variant of the echo recipe alike on DATA, then times all of them in turns with one thread. The runs stay in
 OUTPUT: what is there already is not trained again. `ldseg` and `ldseg-train` are taken from $LDSEG and $LDSEG_TRAIN, else
@@ -16,7 +16,7 @@ import statistics
 import subprocess
 from pathlib import Path
 
-RECIPE = Path(__file__).parent.parent / "models" / "recipes" / "echo.yaml"
+RECIPE = Path(__file__).parents[2] / "models" / "recipes" / "echo.yaml"
 NETWORKS = ["image_encoder", "denoiser", "label_decoder"]
 VARIANTS = {
     "as it is": [],

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Many frames through `ldseg stream`, and whether its memory stays flat: scripts/endurance.sh BUNDLE [FRAMES]
+# Many frames through `ldseg stream`, and whether its memory stays flat: scripts/experiments/endurance.sh BUNDLE [FRAMES]
 #
 # Prints the resident memory after a tenth of the frames and after all. `ldseg` is taken from $LDSEG, else from the path;
 # further arguments come from $LDSEG_ARGUMENTS, e.g. "--engine ort". Needs python3, and Linux for the memory.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Does diffusion make the model robust, or does noise in training? scripts/noise.sh DATA OUTPUT [EPOCHS]
+# Does diffusion make the model robust, or does noise in training? scripts/experiments/noise.sh DATA OUTPUT [EPOCHS]
 #
 # Trains the echo recipe and its deterministic baseline, each with and without noise and speckle, at 128 x 128 on DATA, then
 # scores all four on the same corrupted validation images: OUTPUT/scores/robustness.md. What is in OUTPUT already is not
@@ -12,7 +12,7 @@ if [ $# -lt 2 ] || [ $# -gt 3 ]; then
 fi
 data=$1 output=$2 epochs=${3:-15}
 ldseg=${LDSEG:-ldseg} train=${LDSEG_TRAIN:-ldseg-train}
-recipes=$(dirname "$0")/../models/recipes
+recipes=$(dirname "$0")/../../models/recipes
 mkdir -p "$output"
 
 bundles=()
