@@ -8,6 +8,7 @@ mod data_in;
 mod dicom;
 mod equivalence;
 mod evaluate;
+mod gpu;
 mod inspect;
 mod measure;
 mod metrics;
