@@ -31,8 +31,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
 caller=$PWD
 
+help() { sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; }
 usage() {
-    sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2
+    help >&2
     exit 2
 }
 
@@ -42,8 +43,9 @@ while [ $# -gt 0 ]; do
     case $1 in
         train | engines | bench | quality) parts+=("$1") ;;
         --small) small=yes ;;
-        --bin | --ort-library | --device | --recipes | --batches | --rounds | --limit | --work | --output | --data | --recipe | \
-            --set | --minutes | --wait)
+        --help | -h) help && exit ;;
+        --bin | --ort-library | --device | --recipes | --batches | --rounds | --limit | --work | --output | \
+            --data | --recipe | --set | --minutes | --wait)
             [ $# -ge 2 ] || usage
             case $1 in
                 --bin) bin=$2 ;; --ort-library) ort=$2 ;; --device) device=$2 ;; --recipes) recipes=$2 ;;
@@ -100,15 +102,19 @@ limited() {
     [ "$status" != 124 ] || echo "ended after $most s" >>"$log"
     return "$status"
 }
-# failed WHAT DEVICE: a line with the last words of the log.
+# What a command's log says of its failure: the first error, or, of a panic, the line below; else the last line.
+last_words() {
+    local words
+    words=$(grep -E -m1 -A1 '^error|panicked at|^[A-Za-z.]*Error' "$1" | sed '/panicked at/d' | head -n 1)
+    [ -n "$words" ] || words=$(tail -n 1 "$1")
+    tr '\t' ' ' <<<"$words" | cut -c1-600
+}
+# failed WHAT DEVICE: a line with what the log says.
 failed() {
     local words
-    words=$(grep -v '^+ ' "$log" | grep -v '^ *$' | grep -E -m1 'error|panicked|Error' || tail -n 1 "$log")
+    words=$(last_words "$log")
     say "$part: $1: $words"
-    case $words in
-        "no time left") note "$part" "$1" "$2" "$words" "" "left out" ;;
-        *) note "$part" "$1" "$2" "$(tr '\t' ' ' <<<"$words" | cut -c1-300)" "" FAILED ;;
-    esac
+    note "$part" "$1" "$2" "$words" "" "$([ "$words" = "no time left" ] && echo "left out" || echo FAILED)"
 }
 # read_rows WHAT FILE...: lines of the table, out of what a command wrote.
 read_rows() {
@@ -242,10 +248,12 @@ engines() {
         # The first target, ONNX Runtime on the CPU, is what the others are compared with.
         out=$work/labels/${target/:/-}
         rm -rf "$out"
-        if ! limited 240 "$bin/ldseg" segment models/examples/echo-phantom.gif --bundle models/echo --output "$out" "${engine[@]}"; then
+        if ! limited 240 "$bin/ldseg" segment models/examples/echo-phantom.gif --bundle models/echo --output "$out" \
+            "${engine[@]}"; then
             failed "echo: labels" "${target/:/ }"
         elif [ "$target" != "${targets[0]}" ]; then
-            read_rows labels echo "${target/:/ }" "$work/labels/${targets[0]/:/-}/echo-phantom.nii.gz" "$out/echo-phantom.nii.gz"
+            read_rows labels echo "${target/:/ }" "$work/labels/${targets[0]/:/-}/echo-phantom.nii.gz" \
+                "$out/echo-phantom.nii.gz"
         fi
     done
 }
@@ -295,8 +303,13 @@ copy_quality() {
     local deadline=$((SECONDS + wait)) last best
     [ -e "$quality_log" ] || return 0
     while quality_is_on && [ "$SECONDS" -lt "$deadline" ]; do sleep 1; done
-    note quality "training" "$device" "$(quality_is_on && echo "goes on" || tail -n 1 "$quality_log" | cut -c1-300)" "" \
-        "$(grep -q -E 'error|panicked' "$quality_log" && echo FAILED)"
+    if quality_is_on; then
+        note quality "training" "$device" "goes on" "" ""
+    elif grep -q -E '^error|panicked at' "$quality_log"; then
+        note quality "training" "$device" "$(last_words "$quality_log")" "" FAILED
+    else
+        note quality "training" "$device" "$(tail -n 1 "$quality_log")" "" ""
+    fi
     cp "$quality_log" "$work/logs/quality.log"
     rm -f "$output"/quality.tar.gz.*
     [ ! -e "$quality_run/metrics.csv" ] || read_rows quality "$quality_run"
@@ -305,8 +318,8 @@ copy_quality() {
     for _ in 1 2 3; do
         last=checkpoints/$(cat "$quality_run/checkpoints/last")
         best=checkpoints/$(cat "$quality_run/checkpoints/best" 2>/dev/null || cat "$quality_run/checkpoints/last")
-        if (cd "$quality_run" && tar -czf "$work/quality.tar.gz" recipe.yaml split.yaml metrics.csv tensorboard checkpoints/last \
-            $([ ! -e checkpoints/best ] || echo checkpoints/best) "$last" \
+        if (cd "$quality_run" && tar -czf "$work/quality.tar.gz" recipe.yaml split.yaml metrics.csv tensorboard \
+            checkpoints/last $([ ! -e checkpoints/best ] || echo checkpoints/best) "$last" \
             $([ "$best" = "$last" ] || echo "$best"/{average,networks}.bpk "$best/state.yaml")) 2>/dev/null; then
             split -b 15M -d "$work/quality.tar.gz" "$output/quality.tar.gz."
             return
@@ -324,7 +337,7 @@ if [ "$device" = cuda ]; then
         CUDA_PATH=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
         export CUDA_PATH
     fi
-    card=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>&1 | head -n 1) || true
+    card=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -n 1) || card="no nvidia-smi"
 else
     card="a rehearsal on the CPU${small:+, small}"
 fi
@@ -343,5 +356,6 @@ part=quality log=$work/logs/quality-copy.log
 copy_quality
 "$python" "$here/gpu_rows.py" table "$rows" "$card, $(nproc) cores, $(date -u +%Y-%m-%d)" | tee "$output/table.md"
 mkdir -p "$work/train"
-(cd "$work" && find logs rows.tsv train -maxdepth 1 -type f ! -name '*.out' -print0 | tar --null -czf "$output/logs.tar.gz" -T -)
+(cd "$work" && find logs rows.tsv train -maxdepth 1 -type f ! -name '*.out' -print0 |
+    tar --null -czf "$output/logs.tar.gz" -T -)
 ! cut -f6 "$rows" | grep -qx FAILED

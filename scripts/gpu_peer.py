@@ -561,14 +561,17 @@ def check(recipe, bundle):
         good = found.shape == expected.shape and error <= 1e-4
         failed |= not good
         weights = sum(p.numel() for p in network.parameters())
-        print(f"{recipe['name']} {name}: {weights} weights, off by {error:.1e} of the largest value, {'ok' if good else 'FAILED'}")
+        verdict = "ok" if good else "FAILED"
+        print(f"{recipe['name']} {name}: {weights} weights, off by {error:.1e} of the largest value, {verdict}")
     return failed
 
 
 def table(rows, device, counts):
     lines = [f"PyTorch {torch.__version__} on {device}, f32, channels first, data on the device", ""]
-    lines += [f"{name}: {sum(of.values())} weights ({', '.join(f'{k} {v}' for k, v in of.items())})" for name, of in counts.items()]
-    lines += ["", "| recipe | batch | mode | precision | median step, ms | samples/s | peak memory, MiB |", "|---|---|---|---|---|---|---|"]
+    for name, of in counts.items():
+        lines.append(f"{name}: {sum(of.values())} weights ({', '.join(f'{k} {v}' for k, v in of.items())})")
+    lines += ["", "| recipe | batch | mode | precision | median step, ms | samples/s | peak memory, MiB |"]
+    lines.append("|---|---|---|---|---|---|---|")
     for row in rows:
         head = f"| {row['recipe']} | {row['batch']} | {row['mode']} | {row['precision']} |"
         if "left_out" in row:

@@ -100,7 +100,8 @@ def labels(bundle, device, reference, other):
     a, b = voxels(reference), voxels(other)
     foreground = sum(value != 0 for value in a)
     if len(a) != len(b) or not foreground:
-        row("engines", f"{bundle}: labels", device, f"{len(b)} voxels, {foreground} of foreground", f"{len(a)} voxels", "FAILED")
+        found = f"{len(b)} voxels; {foreground} of foreground on the CPU"
+        row("engines", f"{bundle}: labels", device, found, f"{len(a)} voxels", "FAILED")
         return
     equal = sum(x == y for x, y in zip(a, b)) / len(a)
     row("engines", f"{bundle}: labels of the example equal to those of ort cpu", device, f"{100 * equal:.4f} %",

@@ -11,6 +11,7 @@ mod dicom;
 mod entry_points;
 mod equivalence;
 mod evaluate;
+mod gpu;
 mod inspect;
 mod measure;
 mod metrics;
