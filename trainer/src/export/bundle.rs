@@ -67,7 +67,7 @@ pub fn export_run(run: &Path, which: Which, output: &Path) -> Result<()> {
         return Err(Error::new(ErrorKind::Io, "the run has no such checkpoint yet").in_file(run));
     };
     let weights = dir.join("average.bpk");
-    let device = Device::default();
+    let device = Device::flex();
     let config = recipe.network();
     if config.spatial_axes() == 2 {
         write(&recipe, &load_networks(Networks::<4>::new(&config, &device), &weights)?, &state, output)
@@ -112,7 +112,7 @@ pub fn write_with_card<const D: usize>(
 /// One sample's way through the networks as burn computes it. The image is smoothed noise and the labels are bands:
 /// nobody's data leaves with a bundle.
 pub(super) fn golden<const D: usize>(networks: &Networks<D>, manifest: &Manifest) -> Result<Golden> {
-    let device = Device::default();
+    let device = Device::flex();
     let run = |name, inputs: &[&Tensor]| -> Result<Tensor> {
         BurnNetwork::new(networks, name, &device)
             .run(inputs)?

@@ -88,7 +88,7 @@ fn record<const D: usize>(networks: &Networks<D>, name: &str, spec: &NetworkSpec
     let mut input = |index: usize| -> Result<Tensor<D>> {
         let mut shape = [CAPTURE_BATCH; D];
         shape[1..].copy_from_slice(&spec.inputs[index].shape[1..]);
-        let tensor = Tensor::<D>::zeros(shape, &Device::default()).to_device(device);
+        let tensor = Tensor::<D>::zeros(shape, &Device::flex()).to_device(device);
         inputs.push(id(&tensor)?);
         Ok(tensor)
     };
@@ -98,7 +98,7 @@ fn record<const D: usize>(networks: &Networks<D>, name: &str, spec: &NetworkSpec
         LABEL_DECODER => networks.label_decoder.forward(input(0)?),
         _ => {
             let (z_t, z_i) = (input(0)?, input(1)?);
-            let t = Tensor::<1>::zeros([CAPTURE_BATCH], &Device::default()).to_device(device);
+            let t = Tensor::<1>::zeros([CAPTURE_BATCH], &Device::flex()).to_device(device);
             inputs.push(id(&t)?);
             networks.denoiser.forward(z_t, z_i, t)
         }

@@ -31,7 +31,7 @@ const TOLERANCE: f32 = 1e-3;
 pub fn load_bundle<const D: usize>(networks: Networks<D>, config: &NetworkConfig, dir: &Path) -> Result<Networks<D>> {
     let bundle = Bundle::load(dir)?;
     let mut numbers = Numbers::default();
-    let numbered = Networks::<D>::new(config, &Device::default()).map(&mut numbers);
+    let numbered = Networks::<D>::new(config, &Device::flex()).map(&mut numbers);
     let mut weights = BTreeMap::new();
     for (name, template) in onnx_files(config, &numbered)? {
         let file = dir.join(format!("{name}.onnx"));

@@ -130,7 +130,7 @@ fn shape<'a>(weights: &'a Weights, name: &str, rank: usize) -> Result<&'a [usize
 pub fn import(source: &Path, output: &Path, name: Option<&str>, classes: &[String]) -> Result<()> {
     let release = Release::read(source)?;
     let recipe = release.recipe(name, classes)?;
-    let device = Device::default();
+    let device = Device::flex();
     match release.config.spatial_axes() {
         2 => write(&recipe, &release.networks::<4>(&device)?, output),
         _ => write(&recipe, &release.networks::<5>(&device)?, output),
