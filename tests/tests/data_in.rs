@@ -29,7 +29,7 @@ fn a_fold_is_part_of_the_run() {
     let (code, message) = refused("3/2");
     assert!(code == Some(2) && message.contains("fold 3/2"), "{message}");
     let (code, message) = refused("1/5");
-    assert!(code == Some(1) && message.contains("fold 1/5 of 4 patients"), "{message}");
+    assert!(code == Some(2) && message.contains("fold 1/5 of 4 patients"), "{message}");
     assert!(!run.join("recipe.yaml").exists(), "what cannot be split leaves no run behind");
 
     finish(command("2/4"));
@@ -37,7 +37,7 @@ fn a_fold_is_part_of_the_run() {
     let validation = split.split("validation:\n").nth(1).unwrap();
     assert_eq!(validation.lines().count(), 1, "{split}");
     let (code, message) = refused("1/4");
-    assert!(code == Some(1) && message.contains("differs from the recipe"), "{message}");
+    assert!(code == Some(2) && message.contains("differs from the recipe"), "{message}");
     finish(command("2/4"));
     train(&[&"export", &run, &"--output", &bundle]).ok();
     let card = fs::read_to_string(bundle.join("MODEL_CARD.md")).unwrap();
