@@ -170,13 +170,7 @@ fn thread_pools(recipe: &Recipe, device: &Device) -> Result<Vec<ThreadPool>> {
 
 impl<'a, const D: usize> Trainer<'a, D> {
     /// Weights first: where they come from another run or a bundle, what is wrong there is told before the data are read.
-    fn new(
-        recipe: &'a Recipe,
-        split: Split,
-        run: &Path,
-        trace: Option<&Path>,
-        device: &'a Device,
-    ) -> Result<Self> {
+    fn new(recipe: &'a Recipe, split: Split, run: &Path, trace: Option<&Path>, device: &'a Device) -> Result<Self> {
         let config = recipe.network();
         // Drawn on the CPU: the same seed gives the same weights on every device.
         let cpu = Device::flex().autodiff();

@@ -58,9 +58,7 @@ impl Schedule {
     /// [`ErrorKind::Setting`] unless 2 <= T <= [`MAX_TIMESTEPS`] and |shift| <= [`MAX_LOG_SNR_SHIFT`].
     pub fn shifted(kind: ScheduleKind, timesteps: usize, shift: f64) -> Result<Self> {
         if !(shift.abs() <= MAX_LOG_SNR_SHIFT) {
-            let message = format!(
-                "log_snr_shift is {shift}, expected -{MAX_LOG_SNR_SHIFT} to {MAX_LOG_SNR_SHIFT}"
-            );
+            let message = format!("log_snr_shift is {shift}, expected -{MAX_LOG_SNR_SHIFT} to {MAX_LOG_SNR_SHIFT}");
             return Err(Error::new(ErrorKind::Setting, message));
         }
         if !(2..=MAX_TIMESTEPS).contains(&timesteps) {
