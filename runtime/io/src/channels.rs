@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ndarray::{Axis, concatenate};
 
 use super::recording::Recording;
-use super::{read_image, read_recording};
+use super::read_recording;
 use ldseg::image::Image;
 use ldseg::{Error, ErrorKind, Result};
 
@@ -56,10 +56,13 @@ pub fn read_files(paths: &[PathBuf]) -> Result<Recording> {
         return Ok(recording);
     }
     let form = recording.form().clone();
+    let mut notes = recording.notes().to_vec();
     let mut image = recording.into_still(first)?;
     let mut planes = vec![grey(&image, first)?];
     for path in others {
-        let other = read_image(path)?;
+        let other = read_recording(path)?;
+        notes.extend(other.notes().iter().map(|note| format!("has a channel, {}, that {note}", path.display())));
+        let other = other.into_still(path)?;
         check_grid(&image, &other, first).map_err(|e| e.in_file(path))?;
         planes.push(grey(&other, path)?);
     }
@@ -67,7 +70,7 @@ pub fn read_files(paths: &[PathBuf]) -> Result<Recording> {
     image.data = concatenate(Axis(0), &views).map_err(|e| {
         Error::with_source(ErrorKind::ShapeMismatch, "its channels have different sizes", e).in_file(first)
     })?;
-    Ok(Recording::still(image, form))
+    Ok(Recording::still(image, form).noted(notes))
 }
 
 fn grey(image: &Image, path: &Path) -> Result<ldseg::Tensor> {

@@ -205,10 +205,16 @@ pub fn is_image_file(path: &Path) -> bool {
     split_name(path).is_some() || path.is_file() && by_content(path).is_ok_and(|format| format.is_some())
 }
 
-/// The file's name without folder and extension, both parts of `.nii.gz` included: what outputs are named after. `None` for
-/// a name that does not end as images' names do; such an image's outputs are named after all of it.
+/// The file's name without folder and extension, both parts of `.nii.gz` included; `None` for a name that does not end as
+/// images' names do.
 pub fn case_name(path: &Path) -> Option<String> {
     split_name(path).map(|(stem, _)| stem)
+}
+
+/// What a file's outputs are named after: [`case_name`], or the whole name where it does not end as images' names do, since
+/// what follows a dot may be a part of a number then.
+pub fn output_name(path: &Path) -> Option<String> {
+    case_name(path).or_else(|| path.file_name().map(|name| name.to_string_lossy().into_owned()))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use std::path::Path;
 use ndarray::{ArrayViewD, Axis};
 
 pub use channels::{channel_files, read_channels, read_files, split_channel};
-pub use content::{FolderContent, case_name, images_in, is_image_file};
+pub use content::{FolderContent, case_name, images_in, is_image_file, output_name};
 #[cfg(feature = "dicom")]
 pub use dicom::{DicomAlgorithm, DicomChamber, DicomMeasurement, DicomQuantity, DicomReport, DicomSeg, DicomSegKind};
 pub use form::OutputForm;

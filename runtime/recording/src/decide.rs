@@ -38,6 +38,9 @@ pub struct Decisions {
     pub spacing: Spacing,
     /// Which way up it is segmented.
     pub orientation: Orientation,
+    /// How many views the file says lie side by side in a frame; 0 where it says nothing.
+    #[serde(skip)]
+    pub views: usize,
     /// What is odd about the file itself.
     #[serde(skip)]
     odd: Vec<String>,
@@ -101,6 +104,8 @@ pub struct Stored {
     pub coloured: bool,
     /// Spacing that the file tells.
     pub spacing: Option<Vec<f64>>,
+    /// How many views the file says lie side by side in a frame; 0 where it says nothing.
+    pub views: usize,
     /// What is odd about the file.
     pub notes: Vec<String>,
 }
@@ -172,6 +177,7 @@ impl Decisions {
             sector,
             spacing: Spacing::decide(stored.spacing.as_deref(), wish.spacing.as_deref(), stored.axes)?,
             orientation: Orientation::Stored,
+            views: stored.views,
             odd: stored.notes,
         })
     }
@@ -190,7 +196,19 @@ impl Decisions {
             Sector::NotFound => notes.push("shows no ultrasound sector, and all of it is segmented".into()),
         }
         notes.extend(self.spacing.note());
+        match (self.views, self.is_one_view()) {
+            (0 | 1, _) => {}
+            (views, true) => notes.push(format!("shows {views} views side by side, of which one is segmented")),
+            (views, false) => notes.push(format!(
+                "shows {views} views side by side, which are segmented as one picture and not measured as one"
+            )),
+        }
         notes
+    }
+
+    /// Whether what is segmented is one image, and not several views side by side: only then can it be measured.
+    pub fn is_one_view(&self) -> bool {
+        self.views <= 1 || self.part().is_some()
     }
 
     /// The part of a frame that is segmented, where it is not the whole.
@@ -229,6 +247,7 @@ pub fn prepare(image: Image, channels: usize) -> Result<(Image, Decisions)> {
         axes: image.spatial_axes(),
         coloured: image.is_coloured(),
         spacing: image.geometry.spacing.clone(),
+        views: 0,
         notes: Vec::new(),
     };
     let decisions = Decisions::about(stored, channels, &Wish::default(), || Ok(None))?;
@@ -240,7 +259,7 @@ mod tests {
     use super::*;
 
     fn stored(spacing: Option<&[f64]>, coloured: bool) -> Stored {
-        Stored { axes: 2, coloured, spacing: spacing.map(<[f64]>::to_vec), notes: vec!["is odd".into()] }
+        Stored { axes: 2, coloured, spacing: spacing.map(<[f64]>::to_vec), views: 1, notes: vec!["is odd".into()] }
     }
 
     fn about(stored: Stored, channels: usize, wish: &Wish) -> Decisions {
@@ -273,6 +292,15 @@ mod tests {
         assert_eq!(about(stored(None, true), 3, &Wish::default()).channels, Channels::Stored);
         let grey = about(stored(None, true), 1, &Wish::default());
         assert_eq!(grey.to_string(), "is odd\nis in colour, and its luminance is taken");
+    }
+
+    #[test]
+    fn views_side_by_side_are_not_one_image() {
+        let two = || Stored { views: 2, ..stored(None, false) };
+        let whole = about(two(), 1, &Wish::default());
+        assert!(!whole.is_one_view() && whole.notes()[1].contains("not measured as one"), "{whole}");
+        let part = about(two(), 1, &Wish { crop_sector: true, ..Wish::default() });
+        assert!(part.is_one_view() && part.notes()[2].contains("of which one is segmented"), "{part}");
     }
 
     #[test]

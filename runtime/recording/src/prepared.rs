@@ -30,6 +30,7 @@ impl Prepared {
             // An image of several files has as many channels as the bundle, none of them a colour.
             coloured: files.len() == 1 && recording.is_coloured(),
             spacing: recording.spacing(),
+            views: recording.views(),
             notes: recording.notes().to_vec(),
         };
         let decisions =
