@@ -83,7 +83,13 @@ fn expand(input: &Path) -> Result<Vec<PathBuf>> {
 /// The images of a folder; what is left out is told.
 fn images_of(folder: &Path) -> Result<Vec<PathBuf>> {
     let content = images_in(folder)?;
-    content.note().iter().for_each(|text| note(&format!("{}: {text}", folder.display())));
+    if let Some(text) = content.note() {
+        if content.images.is_empty() {
+            let message = format!("the folder holds no images: {text}");
+            return Err(Error::new(ErrorKind::Io, message).in_file(folder));
+        }
+        note(&format!("{}: {text}", folder.display()));
+    }
     let mut files = content.images;
     let names: HashSet<String> = files.iter().filter_map(|file| case_name(file)).collect();
     let is_label = |file: &PathBuf| {
@@ -99,16 +105,19 @@ fn listed_in(list: &Path) -> Result<Vec<PathBuf>> {
         .map_err(|e| Error::with_source(ErrorKind::Io, "cannot read the list", e).in_file(list))?;
     let folder = list.parent().unwrap_or(Path::new(""));
     // Editors of some systems begin a text with a mark of its encoding.
-    let lines = text.trim_start_matches('\u{FEFF}').lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = text
+        .trim_start_matches('\u{FEFF}')
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
     Ok(lines.map(|line| folder.join(line)).collect())
 }
 
 /// Takes the names of all outputs of `file`, unless another file took one before. They begin with `name`, else with the
 /// file's own.
 fn claim(file: &Path, name: Option<String>, suffixes: &[&str], taken: &mut HashMap<String, PathBuf>) -> Result<String> {
-    let name = name
-        .or_else(|| output_name(file))
-        .ok_or_else(|| Error::new(ErrorKind::Io, "expected a file").in_file(file))?;
+    let name =
+        name.or_else(|| output_name(file)).ok_or_else(|| Error::new(ErrorKind::Io, "expected a file").in_file(file))?;
     let names: Vec<_> = [""].iter().chain(suffixes).map(|suffix| format!("{name}{suffix}")).collect();
     if let Some((name, other)) = names.iter().find_map(|name| taken.get_key_value(name)) {
         let message = format!("its output `{name}` would replace that of {}", other.display());

@@ -113,7 +113,10 @@ fn by_content(path: &Path) -> io::Result<Option<Format>> {
             Format::Picture(ImageFormat::Tiff)
         }
         // Two letters are few: four bytes that are reserved, and the size of the next header.
-        () if is(0, b"BM") && is(6, &[0; 4]) && matches!(head.get(14..18), Some([12 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0])) => {
+        () if is(0, b"BM")
+            && is(6, &[0; 4])
+            && matches!(head.get(14..18), Some([12 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0])) =>
+        {
             Format::Picture(ImageFormat::Bmp)
         }
         () if is(0, b"GIF87a") || is(0, b"GIF89a") => Format::Gif,
@@ -139,7 +142,8 @@ fn head(reader: impl Read) -> io::Result<Vec<u8>> {
 
 /// Whether lines of keys and values begin, the number of axes among them.
 fn is_meta_image(head: &[u8]) -> bool {
-    let text: String = head.iter().take_while(|byte| byte.is_ascii() && **byte != 0).map(|&byte| byte as char).collect();
+    let text: String =
+        head.iter().take_while(|byte| byte.is_ascii() && **byte != 0).map(|&byte| byte as char).collect();
     let mut lines = text.lines();
     let keys = lines.clone().all(|line| line.contains('=')) || lines.next().is_some_and(|line| line.contains('='));
     keys && text.lines().any(|line| line.split('=').next().is_some_and(|key| key.trim() == "NDims"))
@@ -158,7 +162,8 @@ impl FolderContent {
     /// What to tell of the files that were left out: their number, and the names of the first of them.
     pub fn note(&self) -> Option<String> {
         const NAMED: usize = 5;
-        let names: Vec<_> = self.left_out.iter().filter_map(|path| path.file_name()).map(|n| n.to_string_lossy()).collect();
+        let names: Vec<_> =
+            self.left_out.iter().filter_map(|path| path.file_name()).map(|n| n.to_string_lossy()).collect();
         let (count, shown) = (names.len(), names.iter().take(NAMED).map(AsRef::as_ref).collect::<Vec<_>>().join(", "));
         let more = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
         match count {
@@ -270,7 +275,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         ::image::GrayImage::new(2, 2).save_with_format(path("IM0"), ImageFormat::Png).unwrap();
-        fs::write(path("b.mhd"), "NDims = 2\nDimSize = 1 1\nElementType = MET_UCHAR\nElementDataFile = b.raw\n").unwrap();
+        fs::write(path("b.mhd"), "NDims = 2\nDimSize = 1 1\nElementType = MET_UCHAR\nElementDataFile = b.raw\n")
+            .unwrap();
         for name in ["b.raw", ".hidden", "list.txt", "DICOMDIR", "c.png"] {
             fs::write(path(name), [0]).unwrap();
         }

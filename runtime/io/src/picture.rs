@@ -26,7 +26,8 @@ pub(super) fn read(path: &Path, format: ImageFormat, limits: &Limits) -> Result<
         }
         // The decoder panics.
         if tiff.planar && tiff.tiled {
-            let message = "stores each colour in tiles of its own, which is not supported: expected colours side by side";
+            let message =
+                "stores each colour in tiles of its own, which is not supported: expected colours side by side";
             return Err(Error::new(ErrorKind::Format, message));
         }
     }
@@ -236,6 +237,25 @@ mod tests {
         bytes[18..26].fill(0); // width and height
         fs::write(&path, bytes).unwrap();
         assert_eq!(read_image(&path).unwrap_err().kind(), ErrorKind::Format);
+    }
+
+    #[test]
+    fn planes_in_tiles_and_sizes_beyond_the_limit_are_refused_before_decoding() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.tif");
+        // Planar configuration 2, and tiles of 16 columns.
+        let mut tiff = vec![b'I', b'I', 42, 0, 8, 0, 0, 0, 2, 0];
+        tiff.extend([0x1C, 0x01, 3, 0, 1, 0, 0, 0, 2, 0, 0, 0]);
+        tiff.extend([0x42, 0x01, 3, 0, 1, 0, 0, 0, 16, 0, 0, 0]);
+        tiff.extend([0; 4]);
+        fs::write(&path, &tiff).unwrap();
+        let error = read_image(&path).unwrap_err().to_string();
+        assert!(error.contains("stores each colour in tiles of its own"), "{error}");
+        let path = dir.path().join("a.png");
+        save(GrayImage::new(64, 64), &path, ImageFormat::Png);
+        let few = crate::Limits { frame_samples: 64 * 64 - 1, ..crate::Limits::default() };
+        let error = crate::read_recording_within(&path, &few).unwrap_err().to_string();
+        assert!(error.contains("a.png: has frames of 64 x 64 pixels, expected at most 4095 samples"), "{error}");
     }
 
     #[test]

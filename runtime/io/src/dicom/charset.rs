@@ -63,17 +63,20 @@ pub(super) enum Charset {
 impl Charset {
     /// Of the values of the attribute Specific Character Set, one string with backslashes; `None` where one is unknown.
     pub(super) fn parse(terms: &str) -> Option<Self> {
-        let mut all = terms.split('\\').map(|term| term.trim_matches([' ', '\0'])).map(number).collect::<Option<Vec<_>>>()?;
+        let mut all =
+            terms.split('\\').map(|term| term.trim_matches([' ', '\0'])).map(number).collect::<Option<Vec<_>>>()?;
         // Encodings of a whole text exclude all others.
         if let Some(whole) = all.iter().find_map(|set| if let Number::Whole(name) = set { Some(*name) } else { None }) {
             return Some(Self::Whole(whole));
         }
         let first = all.remove(0);
+        // Some writers leave the escape sequence to the one other set out.
+        let mut others = all.iter().filter_map(|set| if let Number::Upper(set) = set { Some(*set) } else { None });
+        let only = others.next().filter(|_| others.next().is_none());
         Some(match first {
             Number::None if all.is_empty() => Self::Default,
-            Number::None | Number::Whole(_) => Self::Extended(None),
             Number::Upper(set) => Self::Extended(Some(set)),
-            Number::Lower => Self::Extended(None),
+            Number::None | Number::Whole(_) | Number::Lower => Self::Extended(only),
         })
     }
 
@@ -143,7 +146,11 @@ fn extended(bytes: &[u8], initial: Option<Set>, person: bool) -> Option<String> 
         if byte == ESCAPE {
             let rest = &bytes[at + 1..];
             let (sequence, high, set) = ESCAPES.into_iter().find(|(sequence, ..)| rest.starts_with(sequence))?;
-            if high { upper = Some(set) } else { lower = set }
+            if high {
+                upper = Some(set)
+            } else {
+                lower = set
+            }
             at += 1 + sequence.len();
             continue;
         }
@@ -231,6 +238,7 @@ mod tests {
                 "Hong^Gildong=洪^吉洞=홍^길동",
             ),
             ("\\ISO 2022 IR 58", b"Zhang^XiaoDong=\x1b$)A\xD5\xC5^\x1b$)A\xD0\xA1\xB6\xAB=", "Zhang^XiaoDong=张^小东="),
+            ("\\ISO 2022 IR 58", b"Zhang^XiaoDong=\xD5\xC5^\xD0\xA1\xB6\xAB", "Zhang^XiaoDong=张^小东"),
             ("ISO_IR 192", "Wang^XiaoDong=王^小東".as_bytes(), "Wang^XiaoDong=王^小東"),
             ("GB18030", b"Wang^XiaoDong=\xCD\xF5^\xD0\xA1\xB6\xAB", "Wang^XiaoDong=王^小东"),
         ] {

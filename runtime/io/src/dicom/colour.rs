@@ -53,7 +53,8 @@ pub(super) fn picture(frame: Frame, layout: &Layout, colours: &Colours) -> Resul
             let most = table.most();
             let inverted = frame.photometric == Photometric::Monochrome1;
             let values = numbers_of(samples).map(|stored| {
-                let value = table.look(i64::from(number(stored, layout)) - if layout.signed { bias(layout) } else { 0 });
+                let value =
+                    table.look(i64::from(number(stored, layout)) - if layout.signed { bias(layout) } else { 0 });
                 if inverted { most - value } else { value }
             });
             ImageBuffer::<Luma<u16>, _>::from_raw(w, h, values.collect()).map(DynamicImage::from)

@@ -49,7 +49,8 @@ pub(super) fn read(path: &Path, limits: &Limits) -> Result<Recording> {
     let scale = spacing::scale(object, [layout.rows, layout.columns], &mut notes);
     let colours = Colours::read(object, &layout, &mut notes)?;
     let frames = pixels::frames(object, &data.syntax, &layout)?;
-    let frames = frames.into_iter().map(|frame| colour::picture(frame, &layout, &colours)).collect::<Result<Vec<_>>>()?;
+    let frames =
+        frames.into_iter().map(|frame| colour::picture(frame, &layout, &colours)).collect::<Result<Vec<_>>>()?;
     let recording = match <[_; 1]>::try_from(frames) {
         Ok([frame]) => {
             let mut data = picture::intensities(&frame)?;

@@ -81,8 +81,7 @@ impl Palette {
 
     /// Red, green and blue of an index; below the first entry and above the last one, these are taken.
     pub(super) fn look(&self, index: usize) -> [u8; 3] {
-        let look =
-            |channel: &Channel| channel.table[index.saturating_sub(channel.first).min(channel.table.len() - 1)];
+        let look = |channel: &Channel| channel.table[index.saturating_sub(channel.first).min(channel.table.len() - 1)];
         [look(&self.channels[0]), look(&self.channels[1]), look(&self.channels[2])]
     }
 }
@@ -107,9 +106,10 @@ fn channel(object: &InMemDicomObject, [descriptor, data, segmented]: [Tag; 3]) -
             // entries as there have to be is right.
             let units = if bits > 8.0 { &[1, 2][..] } else { &[1] };
             let expanded = units.iter().filter_map(|unit| expand(&data, bits > 8.0, *unit, count));
-            expanded.into_iter().find(|entries| entries.len() == count).ok_or_else(|| {
-                fail("its segmented palette is damaged, or does not have as many entries as it says")
-            })?
+            expanded
+                .into_iter()
+                .find(|entries| entries.len() == count)
+                .ok_or_else(|| fail("its segmented palette is damaged, or does not have as many entries as it says"))?
         }
         _ => return Err(fail("a palette is missing")),
     };

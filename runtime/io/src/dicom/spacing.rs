@@ -52,7 +52,9 @@ pub(super) fn scale(object: &InMemDicomObject, [rows, columns]: [usize; 2], note
     }
     let spacing = match (of_region, plain(object, notes)) {
         (Some(region), Some(plain)) if !same(region, plain) => {
-            notes.push(format!("its ultrasound region says {region:?} mm a pixel, which is taken, and its pixel spacing {plain:?}"));
+            notes.push(format!(
+                "its ultrasound region says {region:?} mm a pixel, which is taken, and its pixel spacing {plain:?}"
+            ));
             Some(region)
         }
         (region, plain) => region.or(plain),
@@ -89,9 +91,12 @@ fn plain(object: &InMemDicomObject, notes: &mut Vec<String>) -> Option<[f64; 2]>
         return Some(known);
     }
     if let Some([y, x]) = pair(object, tags::IMAGER_PIXEL_SPACING) {
-        let magnified = number(object, tags::ESTIMATED_RADIOGRAPHIC_MAGNIFICATION_FACTOR).filter(|factor| usable(*factor));
+        let magnified =
+            number(object, tags::ESTIMATED_RADIOGRAPHIC_MAGNIFICATION_FACTOR).filter(|factor| usable(*factor));
         notes.push(match magnified {
-            Some(factor) => format!("its pixel spacing is the detector's, divided by the magnification {factor} that it tells"),
+            Some(factor) => {
+                format!("its pixel spacing is the detector's, divided by the magnification {factor} that it tells")
+            }
             None => "its pixel spacing is the detector's, on which the patient is shown magnified".into(),
         });
         return Some([y, x].map(|mm| mm / magnified.unwrap_or(1.0)));
@@ -107,7 +112,11 @@ fn usable(value: f64) -> bool {
 
 /// The functional groups of each frame.
 pub(super) fn groups(object: &InMemDicomObject) -> impl Iterator<Item = &InMemDicomObject> {
-    object.get(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE).and_then(|element| element.items()).unwrap_or_default().iter()
+    object
+        .get(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE)
+        .and_then(|element| element.items())
+        .unwrap_or_default()
+        .iter()
 }
 
 /// The first item of a sequence.
@@ -150,7 +159,9 @@ fn regions(
         regions.push(UltrasoundRegion { area, kind, spacing });
     }
     if !all.is_empty() && !flat {
-        notes.push("its ultrasound regions show M-mode, spectra or graphics, and none an image in two dimensions".into());
+        notes.push(
+            "its ultrasound regions show M-mode, spectra or graphics, and none an image in two dimensions".into(),
+        );
     }
     let views = order(&mut regions);
     (regions, views)

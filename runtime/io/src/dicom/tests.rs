@@ -462,9 +462,8 @@ fn the_pixel_spacing_that_is_believed() {
     let pair = |tag, text_: &str| text(tag, VR::DS, text_);
     let measures = |mm: &str| sequence(tags::PIXEL_MEASURES_SEQUENCE, vec![vec![pair(tags::PIXEL_SPACING, mm)]]);
     let shared = |mm: &str| sequence(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE, vec![vec![measures(mm)]]);
-    let frames = |mm: [&str; 2]| {
-        sequence(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, mm.map(|mm| vec![measures(mm)]).to_vec())
-    };
+    let frames =
+        |mm: [&str; 2]| sequence(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, mm.map(|mm| vec![measures(mm)]).to_vec());
     let regions = sequence(tags::SEQUENCE_OF_ULTRASOUND_REGIONS, vec![region([1, 1], [0, 0, 39, 39], 0.8)]);
     let spacing = || pair(tags::PIXEL_SPACING, "0.5\\0.6");
     let imager = || pair(tags::IMAGER_PIXEL_SPACING, "0.2\\0.3");
@@ -546,7 +545,8 @@ fn slopes_of_each_frame_and_lookup_tables_are_applied() {
     assert!(error.contains("rescale slope for some of its frames"), "{error}");
 
     let table = |entries: Vec<u16>| {
-        let described = DataElement::new(tags::LUT_DESCRIPTOR, VR::US, PrimitiveValue::from([entries.len() as u16, 10, 16]));
+        let described =
+            DataElement::new(tags::LUT_DESCRIPTOR, VR::US, PrimitiveValue::from([entries.len() as u16, 10, 16]));
         let data = DataElement::new(tags::LUT_DATA, VR::OW, PrimitiveValue::U16(entries.into()));
         sequence(tags::MODALITY_LUT_SEQUENCE, vec![vec![described, data]])
     };
