@@ -57,16 +57,19 @@ pub fn read_files(paths: &[PathBuf]) -> Result<Recording> {
     let mut notes = said.clone();
     let mut image = recording.into_still(first)?;
     let mut planes = vec![grey(&image, first)?];
-    for path in others {
+    for (channel, path) in (1..).zip(others) {
         let other = read_recording(path)?;
         // What was said of the first file need not be said of each.
         let own = other.notes().iter().filter(|note| !said.contains(note));
-        notes.extend(own.map(|note| format!("of its channel {}: {note}", path.display())));
+        notes.extend(own.map(|note| format!("of its channel {channel}: {note}")));
         let other = other.into_still(path)?;
         // A channel that is stored another way round is turned by its affine.
         let turn = other.turn_onto(&image).map_err(|difference| {
             Error::new(ErrorKind::ShapeMismatch, difference.message(first.display())).in_file(path)
         })?;
+        if !turn.is_none() {
+            notes.push(format!("its channel {channel} is stored the other way round, and was turned by its affine"));
+        }
         planes.push(turn.array(grey(&other, path)?));
     }
     let views: Vec<_> = planes.iter().map(|plane| plane.view()).collect();
