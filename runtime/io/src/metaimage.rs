@@ -387,6 +387,46 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_s_table_is_true() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.mhd");
+        fs::write(dir.path().join("a.raw"), [0; 48]).unwrap();
+        let text = include_str!("../../../docs/files.md");
+        let table = text.lines().skip_while(|line| !line.starts_with("| TransformMatrix |")).skip(2);
+        let mut rows = 0;
+        for line in table.take_while(|line| line.starts_with('|')) {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            let &[matrix, named, spacing, known, orientation, noted] = &cells[..] else { panic!("{line}") };
+            let mut header = "NDims = 3\nDimSize = 4 3 2\nElementType = MET_USHORT\n".to_owned();
+            let values = match matrix {
+                "LPS" => Some("1 0 0 0 1 0 0 0 1"),
+                "RAS" => Some("-1 0 0 0 -1 0 0 0 1"),
+                "singular" => Some("1 0 0 1 0 0 0 0 1"),
+                _ => None,
+            };
+            let spacings = [spacing; 3].join(" ");
+            for (key, value) in [
+                ("TransformMatrix", values),
+                ("AnatomicalOrientation", Some(named).filter(|named| *named != "none")),
+                ("ElementSpacing", Some(spacings.as_str()).filter(|_| spacing != "none")),
+            ] {
+                header += &value.map(|value| format!("{key} = {value}\n")).unwrap_or_default();
+            }
+            fs::write(&path, header + "ElementDataFile = a.raw\n").unwrap();
+            let recording = read_recording(&path).unwrap();
+            let notes = recording.notes().to_vec();
+            let geometry = recording.into_still(&path).unwrap().geometry;
+            assert_eq!(geometry.spacing, known.parse().ok().map(|mm| vec![mm; 3]), "{line}");
+            let code = geometry.orientation().map_or("unknown".to_owned(), |found| found.to_string());
+            assert_eq!(code, orientation, "{line}");
+            assert_eq!(notes.len(), usize::from(!noted.is_empty()), "{line}: {notes:?}");
+            assert!(notes.iter().all(|note| note.contains(noted)), "{line}: {notes:?}");
+            rows += 1;
+        }
+        assert!(rows >= 8, "only {rows} rows");
+    }
+
+    #[test]
     fn compressed_local_colour_voxels() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.mha");

@@ -233,4 +233,50 @@ mod tests {
         let moved = NiftiHeader { quatern_x: 51.0, quatern_y: 2.0, quatern_z: 3.0, qform_code: 1, ..header() };
         assert!(found(&moved).2[0].contains("first voxels are 50.0 mm apart"), "{:?}", found(&moved).2);
     }
+
+    /// The documentation's rows of cells below the table whose heading begins so.
+    fn rows(heading: &str) -> Vec<Vec<String>> {
+        let text = include_str!("../../../../docs/files.md");
+        let table = text.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
+        let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+        table.take_while(|line| line.starts_with('|')).map(cells).collect()
+    }
+
+    #[test]
+    fn the_documentation_s_table_is_true() {
+        let rows = rows("| sform |");
+        assert!(rows.len() >= 15, "{rows:?}");
+        for row in rows {
+            let [sform, qform, pixdim, unit, spacing, orientation, noted] = &row[..] else { panic!("{row:?}") };
+            let length = |cell: &str| cell.split(' ').nth(1).map_or(1.0, |mm| mm.parse::<f32>().unwrap());
+            let mut header = NiftiHeader {
+                pixdim: [1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0],
+                sform_code: i16::from(sform != "none"),
+                qform_code: i16::from(qform != "none"),
+                xyzt_units: match unit.as_str() {
+                    "none" => 0,
+                    "mm" => 2,
+                    "um" => 3,
+                    other => panic!("{other}"),
+                },
+                ..header()
+            };
+            header.pixdim[1..4].fill(pixdim.parse().unwrap());
+            let sign = if sform.starts_with("LPS") { -1.0 } else { 1.0 };
+            header.srow_x = [sign * length(sform), 0.0, 0.0, 0.0];
+            header.srow_y = [0.0, sign * length(sform), 0.0, 0.0];
+            header.srow_z = [0.0, 0.0, if sform == "singular" { 0.0 } else { length(sform) }, 0.0];
+            (header.quatern_b, header.quatern_c) = (0.0, 0.0);
+            header.quatern_d = if qform.starts_with("LPS") { 1.0 } else { 0.0 };
+            let (found, code, notes) = found(&header);
+            let expected = (spacing != "unknown").then(|| spacing.parse::<f64>().unwrap());
+            match (found, expected) {
+                (Some(found), Some(expected)) => assert!(found.iter().all(|mm| (mm - expected).abs() < 1e-9), "{row:?}"),
+                (found, expected) => assert!(found.is_none() && expected.is_none(), "{row:?}"),
+            }
+            assert_eq!(code, *orientation, "{row:?}");
+            assert_eq!(notes.len(), usize::from(!noted.is_empty()), "{row:?}: {notes:?}");
+            assert!(notes.iter().all(|note| note.contains(noted.as_str())), "{row:?}: {notes:?}");
+        }
+    }
 }
