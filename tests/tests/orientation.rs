@@ -51,7 +51,9 @@ fn turned(form: &OutputForm, to: &str, dir: &Path) -> (OutputForm, ldseg::image:
     let turned = turn.image(image);
     let (affine, spacing) = (turned.geometry.affine.unwrap(), turned.geometry.spacing.unwrap());
     // Array order to the file's, RAS to LPS.
-    let direction = [2, 1, 0].map(|axis| [-1.0, -1.0, 1.0].iter().zip(affine).map(|(sign, row)| sign * row[axis] / spacing[axis]).collect::<Vec<_>>());
+    let direction = [2, 1, 0].map(|axis| {
+        [-1.0, -1.0, 1.0].iter().zip(affine).map(|(sign, row)| sign * row[axis] / spacing[axis]).collect::<Vec<_>>()
+    });
     let direction = direction.map(|axis| [axis[0], axis[1], axis[2]]);
     let offset = [-affine[0][3], -affine[1][3], affine[2][3]];
     (OutputForm::placed(offset, direction, [spacing[2], spacing[1], spacing[0]]), turn)
@@ -80,7 +82,8 @@ fn brief(channels: usize) -> Vec<String> {
     let own = [
         "network.input_size=[16, 16, 16]".to_owned(),
         format!("network.channels={channels}"),
-        "classes=[{name: background, colour: [0, 0, 0], values: [0]}, {name: box, colour: [9, 9, 9], values: [1]}]".into(),
+        "classes=[{name: background, colour: [0, 0, 0], values: [0]}, {name: box, colour: [9, 9, 9], values: [1]}]"
+            .into(),
         "training.epochs=1".into(),
         "training.repeats=1".into(),
     ];
@@ -133,7 +136,11 @@ fn all_48_orientations_are_segmented_and_scored_alike() {
     for file in &stored {
         let name = file.file_name().unwrap();
         fs::copy(file, path("predictions").join(name)).unwrap();
-        fs::copy(path("source/label.nii.gz"), path("labels").join(format!("{}.nii.gz", ldseg_io::case_name(file).unwrap()))).unwrap();
+        fs::copy(
+            path("source/label.nii.gz"),
+            path("labels").join(format!("{}.nii.gz", ldseg_io::case_name(file).unwrap())),
+        )
+        .unwrap();
     }
     let metrics = path("metrics.json");
     let (predictions, references) = (path("predictions"), path("labels"));
@@ -142,7 +149,11 @@ fn all_48_orientations_are_segmented_and_scored_alike() {
     let cases = metrics["cases"].as_array().unwrap();
     assert_eq!(cases.len(), 96);
     for case in cases {
-        assert_eq!((&case["classes"]["1"]["dice"], &case["classes"]["1"]["hausdorff_mm"]), (&1.0.into(), &0.0.into()), "{case}");
+        assert_eq!(
+            (&case["classes"]["1"]["dice"], &case["classes"]["1"]["hausdorff_mm"]),
+            (&1.0.into(), &0.0.into()),
+            "{case}"
+        );
         let spacing: Vec<f64> = case["spacing_mm"].as_array().unwrap().iter().map(|mm| mm.as_f64().unwrap()).collect();
         assert!(spacing.iter().zip([1.5, 0.9, 0.8]).all(|(a, b)| (a - b).abs() < 1e-5), "{case}");
     }
@@ -157,7 +168,10 @@ fn evaluate_tells_how_grids_differ_and_what_has_no_mm() {
     for (name, form) in [
         ("moved", form([10.0, -20.0, 80.0])),
         ("coarse", OutputForm::placed([10.0, -20.0, 30.0], directions(), [0.8, 0.9, 1.6])),
-        ("straight", OutputForm::placed([10.0, -20.0, 30.0], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], SPACING)),
+        (
+            "straight",
+            OutputForm::placed([10.0, -20.0, 30.0], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], SPACING),
+        ),
         ("unplaced", OutputForm::cine(Some([0.9, 0.8]))),
         ("near", form([10.2, -20.0, 30.3])),
     ] {
@@ -182,7 +196,8 @@ fn evaluate_tells_how_grids_differ_and_what_has_no_mm() {
         assert!(ran.stderr.contains(expected), "expected '{expected}' in: {}", ran.stderr);
     }
     let metrics: Value = serde_json::from_slice(&fs::read(output).unwrap()).unwrap();
-    let cases: Vec<_> = metrics["cases"].as_array().unwrap().iter().map(|case| case["name"].as_str().unwrap()).collect();
+    let cases: Vec<_> =
+        metrics["cases"].as_array().unwrap().iter().map(|case| case["name"].as_str().unwrap()).collect();
     assert_eq!(cases, ["near", "nowhere", "unplaced"]);
     let nowhere = &metrics["cases"][1];
     assert_eq!((&nowhere["spacing_mm"], &nowhere["spacing_from"]), (&Value::Null, &"unknown".into()));
@@ -198,7 +213,8 @@ fn inspect_names_what_contradicts_and_fit_refuses_it() {
     let temp = tempfile::tempdir().unwrap();
     let path = |name: &str| temp.path().join(name);
     let place = |case: usize| form([3.0, case as f64, 5.0]);
-    let store_image = |case: usize, file: &dyn Fn(&str) -> PathBuf| write_scalar(&file("0"), &image(case), &place(case)).unwrap();
+    let store_image =
+        |case: usize, file: &dyn Fn(&str) -> PathBuf| write_scalar(&file("0"), &image(case), &place(case)).unwrap();
 
     // Stored the other way round, with the affine that goes with it: turned, and named.
     data_set(&path("turned"), 3, 1, &|case, file| {
@@ -219,11 +235,18 @@ fn inspect_names_what_contradicts_and_fit_refuses_it() {
         write_labels(&file("labels"), &labels(), &place(case)).unwrap();
     });
     let (found, code, errors) = look(&path("channel"), 2);
-    assert!(found.contains("3 files, the first is ") && found.contains("its channel 1 is stored the other way round"), "{found}");
+    assert!(
+        found.contains("3 files, the first is ") && found.contains("its channel 1 is stored the other way round"),
+        "{found}"
+    );
     assert_eq!(code, Some(0), "{errors}");
     let files = ["0", "1"].map(|channel| path(&format!("channel/imagesTr/h_1_000{channel}.nii.gz")));
     let both = ldseg_io::read_channels(&files).unwrap().data;
-    assert_eq!(both.index_axis(ndarray::Axis(0), 0), both.index_axis(ndarray::Axis(0), 1), "the same voxels, turned back");
+    assert_eq!(
+        both.index_axis(ndarray::Axis(0), 0),
+        both.index_axis(ndarray::Axis(0), 1),
+        "the same voxels, turned back"
+    );
 
     // Left and right hands.
     data_set(&path("hands"), 3, 1, &|case, file| {
@@ -243,7 +266,12 @@ fn inspect_names_what_contradicts_and_fit_refuses_it() {
     ] {
         data_set(&path(name), 3, 1, &|case, file| {
             write_scalar(&file("0"), &image(case), &place(0)).unwrap();
-            write_labels(&file("labels"), &labels(), if case == 1 { &form } else { &OutputForm::placed([3.0, 0.0, 5.0], directions(), SPACING) }).unwrap();
+            write_labels(
+                &file("labels"),
+                &labels(),
+                if case == 1 { &form } else { &OutputForm::placed([3.0, 0.0, 5.0], directions(), SPACING) },
+            )
+            .unwrap();
         });
         let (found, code, errors) = look(&path(name), 1);
         for text in [&found, &errors] {

@@ -233,9 +233,8 @@ impl Segmenter {
         let Blended { mean, samples, latents } = self.segment_windows(&input, options, warm_start, &mut timings)?;
 
         let start = Instant::now();
-        let to_grid = |own: &Tensor| {
-            back.array(probabilities_to_grid(own, &image.data.shape()[1..], self.manifest.resampling))
-        };
+        let to_grid =
+            |own: &Tensor| back.array(probabilities_to_grid(own, &image.data.shape()[1..], self.manifest.resampling));
         let samples = samples.iter().map(|own| argmax(&to_grid(own))).collect();
         let probabilities = to_grid(&mean);
         let labels = argmax(&probabilities);

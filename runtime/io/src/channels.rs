@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Axis, concatenate};
 
-use super::recording::Recording;
 use super::read_recording;
+use super::recording::Recording;
 use ldseg::image::Image;
 use ldseg::{Error, ErrorKind, Result};
 

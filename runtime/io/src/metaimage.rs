@@ -366,7 +366,9 @@ mod tests {
             let code = image.geometry.orientation().map(|found| found.to_string()).unwrap_or_default();
             (image.geometry.spacing, code, notes)
         };
-        let without = |line: &str| VOLUME.lines().filter(|found| !found.starts_with(line)).map(|l| format!("{l}\n")).collect::<String>();
+        let without = |line: &str| {
+            VOLUME.lines().filter(|found| !found.starts_with(line)).map(|l| format!("{l}\n")).collect::<String>()
+        };
         let spacing = Some(vec![2.0, 0.75, 0.5]);
         // What SimpleITK says of such files.
         assert_eq!(read(VOLUME.into()), (spacing.clone(), "PRS".into(), vec![]));

@@ -10,9 +10,9 @@ use ::nifti::{Endianness, NiftiHeader, NiftiType};
 use flate2::bufread::MultiGzDecoder;
 use ndarray::{ArrayD, IxDyn};
 
+use self::place::place;
 use super::form::{Form, OutputForm};
 use super::recording::Recording;
-use self::place::place;
 use super::voxels::{Element, Encoding, check_length, decode, voxel_count};
 use ldseg::image::Image;
 use ldseg::{Error, ErrorKind, Result};

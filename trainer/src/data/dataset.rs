@@ -96,8 +96,12 @@ pub fn load_case(case: &Case, spec: &Spec) -> Result<(Sample, Vec<String>)> {
     let image = prepared.still()?;
     let label_recording = read_recording(&case.labels)?;
     let said = prepared.decisions().notes();
-    let said_of_labels: Vec<_> =
-        label_recording.notes().iter().filter(|note| !said.contains(note)).map(|note| format!("its label map: {note}")).collect();
+    let said_of_labels: Vec<_> = label_recording
+        .notes()
+        .iter()
+        .filter(|note| !said.contains(note))
+        .map(|note| format!("its label map: {note}"))
+        .collect();
     let label_image = label_recording.into_still(&case.labels)?;
     let mut labels = to_labels(&label_image).map_err(|error| error.in_file(&case.labels))?;
     // Each is turned by its own affine: the labels onto the image, then both to the recipe's orientation.

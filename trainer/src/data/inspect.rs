@@ -12,8 +12,8 @@ use ldseg::{Error, ErrorKind, Result};
 use ldseg_io::{read_files, read_recording, to_labels};
 
 use super::dataset::onto_image;
-use super::first_few;
 use super::discover::{Case, Layout, find, read_dataset_json};
+use super::first_few;
 use crate::recipe::Recipe;
 
 /// A class that fewer than this part of the cases hold may be a slip of the annotator's.
@@ -129,7 +129,11 @@ fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
     let looked = Looked {
         size: image.data.shape()[1..].to_vec(),
         orientation,
-        turned_labels: label_image.geometry.orientation().zip(orientation).is_some_and(|(labels, image)| labels != image),
+        turned_labels: label_image
+            .geometry
+            .orientation()
+            .zip(orientation)
+            .is_some_and(|(labels, image)| labels != image),
         notes,
         channels: image.data.shape()[0],
         knows_spacing: image.spacing().is_some(),

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Device;
-use ldseg::image::OrientationPolicy;
 use ldseg::diffusion::{LatentStandardisation, Prediction, Sampler};
+use ldseg::image::OrientationPolicy;
 use ldseg::{Error, ErrorKind, Result};
 
 use crate::data::Validation;

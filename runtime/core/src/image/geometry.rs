@@ -67,7 +67,15 @@ impl Orientation {
 
     /// The turn that brings an array of this orientation to `target`.
     pub fn turn_to(self, target: Self) -> Turn {
-        let source = target.world.map(|world| if self.world[0] == world { 0 } else if self.world[1] == world { 1 } else { 2 });
+        let source = target.world.map(|world| {
+            if self.world[0] == world {
+                0
+            } else if self.world[1] == world {
+                1
+            } else {
+                2
+            }
+        });
         let flip = [0, 1, 2].map(|axis| self.negative[source[axis]] != target.negative[axis]);
         Turn { source, flip }
     }
@@ -334,7 +342,8 @@ fn place_difference(own: &Affine, reference: &Affine, size: &[usize]) -> Option<
         return Some(GridDifference::new(found, "others".to_owned()));
     }
     // Rounded spacings let the corners drift apart with their distance: those that are nearest count.
-    let corners = (0..8).map(|bits| [0, 1, 2].map(|axis| if bits >> axis & 1 == 1 { size[axis] as f64 - 1.0 } else { 0.0 }));
+    let corners =
+        (0..8).map(|bits| [0, 1, 2].map(|axis| if bits >> axis & 1 == 1 { size[axis] as f64 - 1.0 } else { 0.0 }));
     let away = |index: [f64; 3]| {
         let (a, b) = (position(own, index), position(reference, index));
         let apart = [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
@@ -359,7 +368,8 @@ const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2,
 fn nearest(axes: &[[f64; 3]; 3], others: &[[f64; 3]; 3]) -> ([usize; 3], [bool; 3]) {
     let cosines = axes.map(|axis| others.map(|other| dot(&axis, &other)));
     let likeness = |order: &[usize; 3]| (0..3).map(|axis| cosines[axis][order[axis]].powi(2)).sum::<f64>();
-    let best = ORDERS.iter().fold(ORDERS[0], |best, order| if likeness(order) > likeness(&best) { *order } else { best });
+    let best =
+        ORDERS.iter().fold(ORDERS[0], |best, order| if likeness(order) > likeness(&best) { *order } else { best });
     (best, [0, 1, 2].map(|axis| cosines[axis][best[axis]] < 0.0))
 }
 
@@ -416,7 +426,10 @@ mod tests {
         // x runs to the back, y to the feet, z to the left: as nibabel's aff2axcodes has it.
         let affine = [[-3.0, 0.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0], [0.0, -2.0, 0.0, 0.0]];
         assert_eq!(Orientation::of(&affine).unwrap().to_string(), "PIL");
-        assert_eq!(Orientation::all().map(|found| found.to_string()).collect::<std::collections::BTreeSet<_>>().len(), 48);
+        assert_eq!(
+            Orientation::all().map(|found| found.to_string()).collect::<std::collections::BTreeSet<_>>().len(),
+            48
+        );
         for found in Orientation::all() {
             assert_eq!(orientation(&found.to_string()), found);
         }

@@ -17,8 +17,9 @@ pub(super) fn place(header: &NiftiHeader, axes: usize) -> (Geometry, Vec<String>
     let pixdim = pixdim(header, unit.unwrap_or(1.0), axes);
     let shown = |mm: &[f64; 3]| -> Vec<f64> { mm[..axes].iter().map(|mm| (mm * 1e4).round() / 1e4).collect() };
     let is_one = |mm: &[f64; 3]| mm[..axes].iter().all(|mm| *mm == 1.0);
-    let same =
-        |a: &[f64; 3], b: &[f64; 3]| (0..axes).all(|axis| (a[axis] - b[axis]).abs() <= SPACING_TOLERANCE * b[axis].abs());
+    let same = |a: &[f64; 3], b: &[f64; 3]| {
+        (0..axes).all(|axis| (a[axis] - b[axis]).abs() <= SPACING_TOLERANCE * b[axis].abs())
+    };
     // Along the file's axes, fastest first.
     let known = match (&believed, pixdim) {
         (Some((name, affine)), found) => {
@@ -56,12 +57,7 @@ pub(super) fn place(header: &NiftiHeader, axes: usize) -> (Geometry, Vec<String>
 
 /// The affine that is believed, columns in the file's order, in mm, with its name: the sform where its code is above 0 and it
 /// spans space, else the qform where its code is above 0.
-fn affine(
-    header: &NiftiHeader,
-    unit: f64,
-    axes: usize,
-    notes: &mut Vec<String>,
-) -> Option<(&'static str, Affine)> {
+fn affine(header: &NiftiHeader, unit: f64, axes: usize, notes: &mut Vec<String>) -> Option<(&'static str, Affine)> {
     let scaled = |rows: Affine| rows.map(|row| row.map(|value| value * unit));
     let usable = |name: &str, code: i16, rows: Affine, notes: &mut Vec<String>| {
         let spans = Orientation::of(&rows).is_some();
@@ -75,7 +71,9 @@ fn affine(
     let qform = usable("qform", header.qform_code, from_quaternion(header), notes);
     match (sform, qform) {
         (Some(sform), Some(qform)) => {
-            if axes == 3 && let Some(how) = disagreement(&sform, &qform) {
+            if axes == 3
+                && let Some(how) = disagreement(&sform, &qform)
+            {
                 notes.push(format!("its sform and qform disagree: {how}; the sform is believed"));
             }
             Some(("sform", sform))
@@ -84,7 +82,9 @@ fn affine(
         (None, Some(qform)) => Some(("qform", qform)),
         (None, None) => {
             if axes == 3 {
-                notes.push("has no sform and no qform: how it lies in space is unknown, and it is taken as stored".into());
+                notes.push(
+                    "has no sform and no qform: how it lies in space is unknown, and it is taken as stored".into(),
+                );
             }
             None
         }
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(found(&NiftiHeader { pixdim: ONES, ..none.clone() }).0, Some(vec![1.0; 3]));
         let mut holes = none.pixdim;
         holes[2] = f32::NAN;
-        assert_eq!(found(&NiftiHeader { pixdim: holes, ..none }).0, None);
+        assert_eq!(found(&NiftiHeader { pixdim: holes, ..none.clone() }).0, None);
         assert_eq!(place(&none, 2).1, Vec::<String>::new(), "a picture has no place to be missed");
     }
 
@@ -229,7 +229,10 @@ mod tests {
         assert_eq!(code, "LPS");
         let flat = NiftiHeader { srow_z: [0.0; 4], ..both };
         let (_, code, notes) = found(&flat);
-        assert_eq!((code.as_str(), notes.as_slice()), ("LPS", &["its sform does not span space, and is not used".into()][..]));
+        assert_eq!(
+            (code.as_str(), notes.as_slice()),
+            ("LPS", &["its sform does not span space, and is not used".into()][..])
+        );
         let moved = NiftiHeader { quatern_x: 51.0, quatern_y: 2.0, quatern_z: 3.0, qform_code: 1, ..header() };
         assert!(found(&moved).2[0].contains("first voxels are 50.0 mm apart"), "{:?}", found(&moved).2);
     }
@@ -271,7 +274,9 @@ mod tests {
             let (found, code, notes) = found(&header);
             let expected = (spacing != "unknown").then(|| spacing.parse::<f64>().unwrap());
             match (found, expected) {
-                (Some(found), Some(expected)) => assert!(found.iter().all(|mm| (mm - expected).abs() < 1e-9), "{row:?}"),
+                (Some(found), Some(expected)) => {
+                    assert!(found.iter().all(|mm| (mm - expected).abs() < 1e-9), "{row:?}")
+                }
                 (found, expected) => assert!(found.is_none() && expected.is_none(), "{row:?}"),
             }
             assert_eq!(code, *orientation, "{row:?}");
