@@ -14,6 +14,7 @@ mod evaluate;
 mod inspect;
 mod measure;
 mod metrics;
+mod orientation;
 mod pipeline;
 mod published;
 mod python;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use ldseg::image::{Geometry, Image, Region};
+use ldseg::image::{Image, Region};
 use ldseg::{Error, ErrorKind, Result};
 use serde::Serialize;
 
@@ -36,7 +36,7 @@ pub struct Decisions {
     pub sector: Sector,
     /// How large a voxel is.
     pub spacing: Spacing,
-    /// Which way up it is segmented.
+    /// Which way round it is segmented.
     pub orientation: Orientation,
     /// How many views the file says lie side by side in a frame; 0 where it says nothing.
     #[serde(skip)]
@@ -87,12 +87,14 @@ pub enum Spacing {
     Unknown,
 }
 
-/// Which way up it is segmented.
+/// Which way round it is segmented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Orientation {
-    /// As it is stored: axes are neither turned nor exchanged.
+    /// As it is stored: a picture, or a volume that does not say how it lies in space.
     Stored,
+    /// A volume that is stored in this orientation. The segmenter turns it to the bundle's, and its segmentation back.
+    Known(ldseg::image::Orientation),
 }
 
 /// What a recording holds, as far as decisions ask.
@@ -106,6 +108,8 @@ pub struct Stored {
     pub spacing: Option<Vec<f64>>,
     /// How many views the file says lie side by side in a frame; 0 where it says nothing.
     pub views: usize,
+    /// Orientation of a volume that tells it.
+    pub orientation: Option<ldseg::image::Orientation>,
     /// What is odd about the file.
     pub notes: Vec<String>,
 }
@@ -176,7 +180,7 @@ impl Decisions {
             channels: if channels == 1 && stored.coloured { Channels::Luminance } else { Channels::Stored },
             sector,
             spacing: Spacing::decide(stored.spacing.as_deref(), wish.spacing.as_deref(), stored.axes)?,
-            orientation: Orientation::Stored,
+            orientation: stored.orientation.map_or(Orientation::Stored, Orientation::Known),
             views: stored.views,
             odd: stored.notes,
         })
@@ -225,7 +229,7 @@ impl Decisions {
         let image = if channels == 1 { image.into_grey() } else { image };
         let Image { data, geometry } = image;
         let geometry = match (&self.spacing, geometry) {
-            (Spacing::User(mm) | Spacing::UserNotFile { user: mm, .. }, _) => Geometry::with_spacing(mm.clone()),
+            (Spacing::User(mm) | Spacing::UserNotFile { user: mm, .. }, geometry) => geometry.respaced(mm.clone()),
             (_, geometry) => geometry,
         };
         Image { data, geometry }
@@ -248,10 +252,16 @@ pub fn prepare(image: Image, channels: usize) -> Result<(Image, Decisions)> {
         coloured: image.is_coloured(),
         spacing: image.geometry.spacing.clone(),
         views: 0,
+        orientation: orientation(&image),
         notes: Vec::new(),
     };
     let decisions = Decisions::about(stored, channels, &Wish::default(), || Ok(None))?;
     Ok((decisions.apply(image, channels), decisions))
+}
+
+/// That of a volume with a place in space.
+pub(crate) fn orientation(image: &Image) -> Option<ldseg::image::Orientation> {
+    image.geometry.orientation().filter(|_| image.spatial_axes() == 3)
 }
 
 #[cfg(test)]
@@ -259,7 +269,14 @@ mod tests {
     use super::*;
 
     fn stored(spacing: Option<&[f64]>, coloured: bool) -> Stored {
-        Stored { axes: 2, coloured, spacing: spacing.map(<[f64]>::to_vec), views: 1, notes: vec!["is odd".into()] }
+        Stored {
+            axes: 2,
+            coloured,
+            spacing: spacing.map(<[f64]>::to_vec),
+            views: 1,
+            orientation: None,
+            notes: vec!["is odd".into()],
+        }
     }
 
     fn about(stored: Stored, channels: usize, wish: &Wish) -> Decisions {

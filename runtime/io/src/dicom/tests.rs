@@ -457,62 +457,94 @@ fn the_region_that_holds_the_image_decides() {
     assert_eq!(regions(vec![unitless, region(TISSUE, [0, 0, 8, 8], 1.2)]), (None, 1, 1, Some(10)));
 }
 
+/// The rows of the table in docs/files.md that begins with this heading.
+fn table(heading: &str) -> Vec<Vec<&'static str>> {
+    let text = include_str!("../../../../docs/files.md");
+    let rows = text.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    let cells = |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>();
+    let rows: Vec<_> = rows.map(cells).collect();
+    assert!(rows.len() >= 10, "{heading}: {rows:?}");
+    rows
+}
+
 #[test]
 fn the_pixel_spacing_that_is_believed() {
-    let pair = |tag, text_: &str| text(tag, VR::DS, text_);
+    let pair = |tag: Tag, mm: &str| text(tag, VR::DS, &format!("{mm}\\{mm}"));
     let measures = |mm: &str| sequence(tags::PIXEL_MEASURES_SEQUENCE, vec![vec![pair(tags::PIXEL_SPACING, mm)]]);
-    let shared = |mm: &str| sequence(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE, vec![vec![measures(mm)]]);
-    let frames =
-        |mm: [&str; 2]| sequence(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, mm.map(|mm| vec![measures(mm)]).to_vec());
-    let regions = sequence(tags::SEQUENCE_OF_ULTRASOUND_REGIONS, vec![region([1, 1], [0, 0, 39, 39], 0.8)]);
-    let spacing = || pair(tags::PIXEL_SPACING, "0.5\\0.6");
-    let imager = || pair(tags::IMAGER_PIXEL_SPACING, "0.2\\0.3");
-    let scanned = || pair(tags::NOMINAL_SCANNED_PIXEL_SPACING, "0.1\\0.1");
-    let magnification = pair(tags::ESTIMATED_RADIOGRAPHIC_MAGNIFICATION_FACTOR, "2");
-    let time = || text(tags::FRAME_TIME, VR::DS, "40");
-    for (elements, expected, notes) in [
-        (vec![], None, 1),
-        (vec![scanned()], Some([0.1, 0.1]), 1),
-        (vec![scanned(), imager()], Some([0.2, 0.3]), 1),
-        (vec![imager(), magnification], Some([0.1, 0.15]), 1),
-        (vec![scanned(), imager(), spacing()], Some([0.5, 0.6]), 0),
-        (vec![spacing(), shared("0.7\\0.8")], Some([0.7, 0.8]), 0),
-        (vec![shared("0.7\\0.8"), frames(["0.4\\0.4"; 2])], Some([0.4, 0.4]), 0),
-        (vec![frames(["0.4\\0.4", "0.5\\0.5"])], None, 2),
-        (vec![regions.clone()], Some([0.8, 0.8]), 0),
-        (vec![regions, spacing()], Some([0.8, 0.8]), 1),
-        (vec![pair(tags::PIXEL_SPACING, "0\\0.6")], None, 1),
-    ] {
-        let found = large(2, elements.into_iter().chain([time()]).collect());
-        assert_eq!(found.spacing(), expected.map(|known| known.to_vec()), "{:?}", found.notes());
-        assert_eq!(found.notes().len(), notes, "{:?}", found.notes());
+    for row in table("| region | frames | shared |") {
+        let [of_region, frames, shared, spacing, imager, magnification, scanned, taken, notes] = row[..] else {
+            panic!("{row:?}")
+        };
+        let mut elements = vec![text(tags::FRAME_TIME, VR::DS, "40")];
+        let mut add = |cell: &'static str, make: &dyn Fn(&'static str) -> InMemElement| {
+            elements.extend((!cell.is_empty()).then(|| make(cell)));
+        };
+        add(of_region, &|mm| {
+            let whole = region([1, 1], [0, 0, 39, 39], mm.parse().unwrap());
+            sequence(tags::SEQUENCE_OF_ULTRASOUND_REGIONS, vec![whole])
+        });
+        add(frames, &|mm| {
+            let groups = mm.split(' ').cycle().take(2).map(|mm| vec![measures(mm)]).collect();
+            sequence(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, groups)
+        });
+        add(shared, &|mm| sequence(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE, vec![vec![measures(mm)]]));
+        add(spacing, &|mm| pair(tags::PIXEL_SPACING, mm));
+        add(imager, &|mm| pair(tags::IMAGER_PIXEL_SPACING, mm));
+        add(magnification, &|factor| text(tags::ESTIMATED_RADIOGRAPHIC_MAGNIFICATION_FACTOR, VR::DS, factor));
+        add(scanned, &|mm| pair(tags::NOMINAL_SCANNED_PIXEL_SPACING, mm));
+        let found = large(2, elements);
+        let expected: Option<Vec<f64>> = taken.parse().ok().map(|mm| vec![mm; 2]);
+        assert_eq!(expected.is_none(), taken == "unknown");
+        assert_eq!(found.spacing(), expected, "{row:?}: {:?}", found.notes());
+        assert_eq!(found.notes().len().to_string(), notes, "{row:?}: {:?}", found.notes());
     }
+    // Along y first.
+    let along_y = [text(tags::PIXEL_SPACING, VR::DS, "0.5\\0.6"), text(tags::FRAME_TIME, VR::DS, "40")];
+    assert_eq!(large(2, along_y.to_vec()).spacing(), Some(vec![0.5, 0.6]));
 }
 
 #[test]
 fn the_frame_times_that_are_believed() {
-    let ds = |tag, value: &str| text(tag, VR::DS, value);
-    let pointer = |to: Tag| DataElement::new(tags::FRAME_INCREMENT_POINTER, VR::AT, PrimitiveValue::from(to));
-    let time = || ds(tags::FRAME_TIME, "40");
-    let vector = || ds(tags::FRAME_TIME_VECTOR, "0\\20\\30");
-    let rate = || text(tags::CINE_RATE, VR::IS, "50");
-    let display = || text(tags::RECOMMENDED_DISPLAY_FRAME_RATE, VR::IS, "20");
-    let spacing = || ds(tags::PIXEL_SPACING, "1\\1");
-    for (elements, expected, notes) in [
-        (vec![time(), vector(), rate()], [0.04; 3], 0),
-        (vec![time(), vector(), pointer(tags::FRAME_TIME)], [0.04; 3], 0),
-        (vec![time(), vector(), pointer(tags::FRAME_TIME_VECTOR)], [0.02, 0.03, 0.03], 0),
-        // What is named is not there, or counts something else than time.
-        (vec![time(), pointer(tags::FRAME_TIME_VECTOR)], [0.04; 3], 1),
-        (vec![time(), ds(tags::FRAME_TIME_VECTOR, "0\\20"), pointer(tags::FRAME_TIME_VECTOR)], [0.04; 3], 1),
-        (vec![rate(), pointer(tags::SLICE_VECTOR)], [0.02; 3], 1),
-        (vec![vector(), rate()], [0.02, 0.03, 0.03], 0),
-        (vec![rate(), display()], [0.02; 3], 0),
-        (vec![display()], [0.05; 3], 0),
-        (vec![ds(tags::FRAME_TIME, "0")], [0.1; 3], 1),
-    ] {
-        let found = large(3, elements.into_iter().chain([spacing()]).collect());
-        assert_eq!((found.seconds(), found.notes().len()), (&expected[..], notes), "{:?}", found.notes());
+    for row in table("| pointer | Frame Time |") {
+        let [pointer, time, vector, rate, display, taken, notes] = row[..] else { panic!("{row:?}") };
+        let mut elements = vec![text(tags::PIXEL_SPACING, VR::DS, "1\\1")];
+        let to = match pointer {
+            "Frame Time" => Some(tags::FRAME_TIME),
+            "Frame Time Vector" => Some(tags::FRAME_TIME_VECTOR),
+            "Slice Vector" => Some(tags::SLICE_VECTOR),
+            other => {
+                assert_eq!(other, "");
+                None
+            }
+        };
+        elements.extend(to.map(|to| DataElement::new(tags::FRAME_INCREMENT_POINTER, VR::AT, PrimitiveValue::from(to))));
+        for (tag, vr, cell) in [
+            (tags::FRAME_TIME, VR::DS, time),
+            (tags::FRAME_TIME_VECTOR, VR::DS, vector),
+            (tags::CINE_RATE, VR::IS, rate),
+            (tags::RECOMMENDED_DISPLAY_FRAME_RATE, VR::IS, display),
+        ] {
+            elements.extend((!cell.is_empty()).then(|| text(tag, vr, &cell.replace(' ', "\\"))));
+        }
+        let found = large(3, elements);
+        let expected: Vec<f64> = taken.split(' ').map(|seconds| seconds.parse().unwrap()).collect();
+        assert_eq!(found.seconds(), expected, "{row:?}: {:?}", found.notes());
+        assert_eq!(found.notes().len().to_string(), notes, "{row:?}: {:?}", found.notes());
+    }
+}
+
+/// The character sets that docs/files.md names are those that are known.
+#[test]
+fn the_character_sets_that_are_known() {
+    let text = include_str!("../../../../docs/files.md");
+    let (_, rest) = text.split_once("escape sequences and all: ISO_IR ").unwrap();
+    let (listed, _) = rest.split_once(". Another one").unwrap();
+    let named: Vec<&str> = listed.split([',', ' ', '\n']).filter(|word| !word.is_empty() && *word != "and").collect();
+    assert_eq!(named.len(), 20, "{named:?}");
+    for name in named {
+        let term = if name.starts_with('G') { name.to_owned() } else { format!("ISO_IR {name}") };
+        assert!(charset::Charset::parse(&term).is_some(), "{term}");
     }
 }
 
