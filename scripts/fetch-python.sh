@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Fetches what the tests need of Python into .ldseg/python, unless it is there, and prints the folder for Python's path.
-# Nothing is installed. NumPy is for the Python interface; pydicom, highdicom, nibabel and onnx read what ldseg writes.
+# Nothing is installed. NumPy is for the Python interface; pydicom, highdicom, nibabel,
+# SimpleITK and onnx read what ldseg writes.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -20,7 +21,7 @@ if [ ! -d "$folder" ]; then
     staging=$(mktemp -d "$folder.XXXXXX")
     trap 'rm -rf "$staging"' EXIT
     PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --only-binary=:all: --target "$staging" \
-        "numpy>=1.23,<3" "pydicom>=3,<4" "highdicom>=0.25,<1" "nibabel>=5,<6" "pillow>=10,<14" "onnx>=1.16,<2" >&2 ||
+        "numpy>=1.23,<3" "pydicom>=3,<4" "highdicom>=0.25,<1" "nibabel>=5,<6" "SimpleITK>=2.3,<3" "pillow>=10,<14" "onnx>=1.16,<2" >&2 ||
         fail "pip could not install the packages"
     # Under another name first: an interrupted run leaves nothing that looks complete.
     mv "$staging" "$folder"

@@ -3,7 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ldseg_io::read_recording;
+use ldseg::bundle::Class;
+use ldseg::image::Labels;
+use ldseg_io::{
+    DicomAlgorithm, DicomChamber, DicomMeasurement, DicomQuantity, DicomReport, DicomSeg, DicomSegKind, read_recording,
+};
+use ndarray::{ArrayD, IxDyn};
 use serde_json::Value;
 
 use crate::support::{Arguments, Python, ldseg, python, repository};
@@ -67,6 +72,63 @@ fn pixels_are_those_of_pydicom() {
     }
     assert!(failures.is_empty(), "{failures:#?}");
     assert!(equal >= 20, "{equal} files were compared, {refused} refused, of {}", files.len());
+}
+
+/// Slopes of a file, of frames, and tables of values and of colours, made by pydicom.
+#[test]
+fn unusual_values_are_those_of_pydicom() {
+    let Some(python) = python("unusual_values_are_those_of_pydicom", "pydicom, numpy") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let files = peers(python, &[&"made", &folder.path()]);
+    let files = files.as_array().unwrap();
+    assert_eq!(files.len(), 9);
+    for file in files {
+        let [path, name] = ["path", "name"].map(|key| file[key].as_str().unwrap());
+        let recording = read_recording(Path::new(path)).unwrap();
+        let frame = |index| recording.frame(index).unwrap().into_owned().data;
+        let found: Vec<f32> = (0..recording.frame_count()).flat_map(frame).collect();
+        let bytes = fs::read(folder.path().join(format!("{name}.f32"))).unwrap();
+        let expected: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|&value| f32::from_le_bytes(value)).collect();
+        assert!(found.iter().any(|value| *value != found[0]), "{name} is constant");
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+/// pydicom reads the same patient in what is written about a file as in the file itself, whatever its character set.
+#[test]
+fn texts_keep_their_characters() {
+    let Some(python) = python("texts_keep_their_characters", "pydicom, numpy") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let sources = peers(python, &[&"names", &folder.path()]);
+    let sources = sources.as_array().unwrap();
+    assert_eq!(sources.len(), 19);
+    let word = |word: &str| word.to_owned();
+    let algorithm = || DicomAlgorithm {
+        name: word("ldseg test"),
+        version: word("1"),
+        parameters: String::new(),
+        identity: word("abc"),
+    };
+    let class = |name: &str| Class { name: name.into(), colour: [220, 50, 47], unsure_below: None };
+    let classes = [class("background"), class("größer als 太郎")];
+    let (labels, probabilities) = (Labels::zeros(IxDyn(&[8, 8])), ArrayD::from_elem(IxDyn(&[2, 8, 8]), 0.5));
+    let area = DicomMeasurement {
+        chamber: DicomChamber::LeftVentricle,
+        quantity: DicomQuantity::Area,
+        value: 3.5,
+        frames: Vec::new(),
+    };
+    for source in sources {
+        let (path, charset) = (Path::new(source["path"].as_str().unwrap()), source["charset"].as_str().unwrap());
+        let [seg_path, report_path] = ["seg.dcm", "sr.dcm"].map(|extension| path.with_extension(extension));
+        let mut seg = DicomSeg::new(path, DicomSegKind::Binary, &classes, algorithm()).unwrap();
+        assert!(seg.notes().is_empty(), "{charset}: {:?}", seg.notes());
+        seg.add(&labels, &probabilities).unwrap();
+        seg.write(&seg_path).unwrap();
+        DicomReport::new(path, algorithm()).unwrap().write(std::slice::from_ref(&area), &report_path).unwrap();
+        let read = peers(python, &[&"texts", &path, &seg_path, &report_path]);
+        assert_eq!((&read[1], &read[2]), (&read[0], &read[0]), "{charset}");
+    }
 }
 
 /// Where pydicom keeps the files of its own tests.

@@ -330,6 +330,7 @@ fn trainer(kind: &Kind, manifest: &Manifest, labels: &Path) -> (ldseg::Tensor, V
         channels: manifest.channels,
         size: manifest.input_size.clone(),
         spacing: manifest.spacing.clone(),
+        orientation: manifest.orientation(),
         resampling: manifest.resampling,
         normalisation: manifest.normalisation,
         class_values: (0..manifest.classes.len()).map(|class| vec![class as u8]).collect(),

@@ -117,13 +117,19 @@ fn classes_and_objects_are_as_asked_for() {
     fs::write(&classes, "- {name: tissue}\n- {name: gland, values: [255]}\n").unwrap();
     let (code, errors, metrics) = place.evaluate(&["--classes", classes.to_str().unwrap(), "--objects", "components"]);
     assert_eq!(code, Some(0), "{errors}");
-    assert!(errors.contains("note: pictures don't tell their spacing"), "{errors}");
+    assert!(errors.contains("note: the spacing of 1 cases is not known"), "{errors}");
     let (case, scores) = (&metrics["cases"][0], &metrics["cases"][0]["classes"]["1"]);
-    assert_eq!((&case["spacing_from"], &case["objects"][0]), (&"assumed".into(), &"components".into()));
+    assert_eq!((&case["spacing_from"], &case["objects"][0]), (&"unknown".into(), &"components".into()));
     assert_eq!(metrics["class_names"]["1"], "gland");
-    for (measure, value) in [("object_f1", 1.0), ("object_dice", 1.0), ("object_hausdorff_mm", 0.0), ("dice", 1.0)] {
+    for (measure, value) in [("object_f1", 1.0), ("object_dice", 1.0), ("dice", 1.0)] {
         assert_eq!(scores[measure], value, "{measure}");
     }
+    for measure in ["object_hausdorff_mm", "hausdorff_mm", "nsd", "area_difference_mm2"] {
+        assert!(case["spacing_mm"].is_null() && scores[measure].is_null(), "{measure} without a spacing: {scores}");
+    }
+    let (_, _, metrics) =
+        place.evaluate(&["--classes", classes.to_str().unwrap(), "--objects", "components", "--spacing", "1,1"]);
+    assert_eq!(metrics["cases"][0]["classes"]["1"]["object_hausdorff_mm"], 0.0);
 
     // Two instances that touch, found as one: a binary mask has components, ids are what they are.
     let two = GrayImage::from_fn(12, 10, |x, y| match (x, y) {

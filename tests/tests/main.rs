@@ -15,6 +15,7 @@ mod gpu;
 mod inspect;
 mod measure;
 mod metrics;
+mod orientation;
 mod pipeline;
 mod published;
 mod python;

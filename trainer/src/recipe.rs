@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ldseg::bundle::{Class, Measure};
 use ldseg::diffusion::{LatentStandardisation, Prediction, Sampler, Schedule, ScheduleKind};
+use ldseg::image::OrientationPolicy;
 use ldseg::preprocess::{Normalisation, Resampling, SpacingPolicy};
 use ldseg::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
@@ -136,11 +137,18 @@ pub struct Preprocessing {
     /// How voxel spacing is honoured: `stretch`, or `{resample: [z, y, x]}` in mm, with which the network learns from
     /// random patches of its input size and segments in windows.
     pub spacing: SpacingPolicy,
+    /// The way round to which volumes are turned by their affine, such as `RAS`, or `stored`. Pictures are taken as they are.
+    pub orientation: OrientationPolicy,
 }
 
 impl Default for Preprocessing {
     fn default() -> Self {
-        Self { normalisation: Normalisation::MinMax, resampling: Resampling::Linear, spacing: SpacingPolicy::Stretch }
+        Self {
+            normalisation: Normalisation::MinMax,
+            resampling: Resampling::Linear,
+            spacing: SpacingPolicy::Stretch,
+            orientation: OrientationPolicy::default(),
+        }
     }
 }
 
@@ -373,6 +381,7 @@ impl Recipe {
             channels: self.network.channels,
             size: self.network.input_size.clone(),
             spacing: self.preprocessing.spacing.clone(),
+            orientation: self.preprocessing.orientation,
             resampling: self.preprocessing.resampling,
             normalisation: self.preprocessing.normalisation,
             class_values: self.classes.iter().map(|class| class.values.clone()).collect(),

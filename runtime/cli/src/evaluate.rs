@@ -34,7 +34,7 @@ pub(super) struct EvaluateArgs {
     /// Also compare objects as in the GlaS challenge
     #[arg(long, value_enum)]
     objects: Option<ObjectsKind>,
-    /// Height and width of a pixel in mm, for pictures, whose files don't say it [default: 1,1]
+    /// Height and width of a pixel in mm, of pictures [default: what their files tell]
     #[arg(long, value_name = "MM,MM", value_delimiter = ',', num_args = 1)]
     spacing: Vec<f64>,
     #[command(flatten)]
@@ -90,8 +90,15 @@ pub(super) fn run(args: EvaluateArgs) -> anyhow::Result<Outcome> {
     if found.without_prediction > 0 {
         note(&format!("{} label maps have no prediction", found.without_prediction));
     }
-    if found.assumes_spacing() {
-        note("pictures don't tell their spacing: mm are pixels; --spacing says how large these are");
+    if found.without_spacing() > 0 {
+        note(&format!(
+            "the spacing of {} cases is not known: they have no measure in mm or ml; --spacing tells that of pictures \
+             (1,1 counts in pixels)",
+            found.without_spacing()
+        ));
+    }
+    for (text, count, first) in found.notes() {
+        note(&format!("{text} ({count} cases, the first is {first})"));
     }
     if args.json {
         print_json(&found)?

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ldseg::bundle::{Bundle, Manifest};
-use ldseg::image::Image;
+use ldseg::image::{Image, Orientation};
 use ldseg::preprocess::SpacingPolicy;
 use ldseg::{Error, ErrorKind};
 use ldseg_io::read_recording;
@@ -29,7 +29,11 @@ pub(super) struct InfoArgs {
 struct ImageInfo {
     /// Along each spatial axis, slowest first.
     size: Vec<usize>,
-    spacing_mm: Vec<f64>,
+    /// Along each spatial axis, slowest first; `None` where it is not known.
+    spacing_mm: Option<Vec<f64>>,
+    /// In which a volume is stored, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    orientation: Option<Orientation>,
     channels: usize,
     min: f32,
     max: f32,
@@ -78,7 +82,8 @@ impl ImageInfo {
             channels: image.data.shape()[0],
             min: fold(f32::min),
             max: fold(f32::max),
-            spacing_mm: image.spacing_or_ones(),
+            spacing_mm: image.geometry.spacing.clone(),
+            orientation: image.geometry.orientation().filter(|_| image.spatial_axes() == 3),
             frames: None,
             seconds: None,
             notes: Vec::new(),
@@ -87,13 +92,16 @@ impl ImageInfo {
 
     fn describe(&self) -> String {
         let mut text = format!(
-            "size       {}\nspacing    {} mm\nchannels   {}\nvalues     {} to {}",
+            "size       {}\nspacing    {}\nchannels   {}\nvalues     {} to {}",
             by(&self.size),
-            by(&self.spacing_mm),
+            self.spacing_mm.as_deref().map_or_else(|| "unknown".to_owned(), |mm| format!("{} mm", by(mm))),
             self.channels,
             self.min,
             self.max
         );
+        if let Some(orientation) = self.orientation {
+            text += &format!("\norientation {orientation}");
+        }
         if let (Some(frames), Some(seconds)) = (self.frames, self.seconds) {
             text += &format!("\nframes     {frames} in {seconds:.2} s");
         }
@@ -113,6 +121,9 @@ fn describe_bundle(manifest: &Manifest) -> Result<String, std::fmt::Error> {
         SpacingPolicy::Resample(spacing) => format!("{} mm, in windows of the input's size", by(spacing)),
     };
     writeln!(text, "spacing     {spacing}")?;
+    if manifest.spatial_axes == 3 {
+        writeln!(text, "orientation {}", String::from(manifest.orientation()))?;
+    }
     writeln!(text, "latent      {}", by(&manifest.latent_shape))?;
     writeln!(text, "classes     {}", classes.join(", "))?;
     writeln!(

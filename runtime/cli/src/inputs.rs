@@ -7,7 +7,9 @@ use std::{
 };
 
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::{case_name, channel_files, is_image_file, read_image, split_channel};
+use ldseg_io::{case_name, channel_files, images_in, output_name, read_image, split_channel};
+
+use super::note;
 
 /// One image to segment.
 #[derive(Debug)]
@@ -66,7 +68,7 @@ fn one_a_channel(file: &Path, channels: usize) -> Option<Vec<PathBuf>> {
 
 fn expand(input: &Path) -> Result<Vec<PathBuf>> {
     let (files, what) = if input.is_dir() {
-        (images_in(input)?, "folder holds no images")
+        (images_of(input)?, "folder holds no images")
     } else if input.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt")) {
         (listed_in(input)?, "list names no images")
     } else {
@@ -78,16 +80,17 @@ fn expand(input: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn images_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |e| Error::with_source(ErrorKind::Io, "cannot read the folder", e).in_file(folder);
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if is_image_file(&path) && path.is_file() {
-            files.push(path);
+/// The images of a folder; what is left out is told.
+fn images_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    let content = images_in(folder)?;
+    if let Some(text) = content.note() {
+        if content.images.is_empty() {
+            let message = format!("the folder holds no images: {text}");
+            return Err(Error::new(ErrorKind::Io, message).in_file(folder));
         }
+        note(&format!("{}: {text}", folder.display()));
     }
-    files.sort();
+    let mut files = content.images;
     let names: HashSet<String> = files.iter().filter_map(|file| case_name(file)).collect();
     let is_label = |file: &PathBuf| {
         let image_of = |name: &str| name.strip_suffix("_gt").or(name.strip_suffix(".seg")).map(str::to_owned);
@@ -101,18 +104,20 @@ fn listed_in(list: &Path) -> Result<Vec<PathBuf>> {
     let text = fs::read_to_string(list)
         .map_err(|e| Error::with_source(ErrorKind::Io, "cannot read the list", e).in_file(list))?;
     let folder = list.parent().unwrap_or(Path::new(""));
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    // Editors of some systems begin a text with a mark of its encoding.
+    let lines = text
+        .trim_start_matches('\u{FEFF}')
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
     Ok(lines.map(|line| folder.join(line)).collect())
 }
 
 /// Takes the names of all outputs of `file`, unless another file took one before. They begin with `name`, else with the
 /// file's own.
 fn claim(file: &Path, name: Option<String>, suffixes: &[&str], taken: &mut HashMap<String, PathBuf>) -> Result<String> {
-    // A name without a known extension fails later, when the file is read, with a better message.
-    let name = name
-        .or_else(|| case_name(file))
-        .or_else(|| file.file_stem().map(|stem| stem.to_string_lossy().into_owned()))
-        .ok_or_else(|| Error::new(ErrorKind::Io, "expected a file").in_file(file))?;
+    let name =
+        name.or_else(|| output_name(file)).ok_or_else(|| Error::new(ErrorKind::Io, "expected a file").in_file(file))?;
     let names: Vec<_> = [""].iter().chain(suffixes).map(|suffix| format!("{name}{suffix}")).collect();
     if let Some((name, other)) = names.iter().find_map(|name| taken.get_key_value(name)) {
         let message = format!("its output `{name}` would replace that of {}", other.display());
@@ -137,11 +142,23 @@ mod tests {
             fs::write(temp.path().join(file), "").unwrap();
         }
         let list = temp.path().join("list.txt");
-        fs::write(&list, "# two of them\n\nsub/c.mhd\r\n/d.png\n").unwrap();
+        fs::write(&list, "\u{FEFF}# two of them\n\nsub/c.mhd\r\n/d.png\n").unwrap();
         let jobs = jobs(&[temp.path().to_path_buf(), list, "e.png".into()], &[], 1);
         assert_eq!(names(&jobs), ["a", "b", "c", "d", "e"]);
         assert_eq!(jobs[2].input, temp.path().join("sub/c.mhd"));
         assert_eq!(jobs[3].input, Path::new("/d.png"));
+    }
+
+    #[test]
+    fn images_without_an_ending_are_found_and_keep_their_whole_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let picture = image::GrayImage::new(2, 2);
+        for file in ["1.2.840.5", "1.2.840.6", "IM000001"] {
+            picture.save_with_format(temp.path().join(file), image::ImageFormat::Png).unwrap();
+        }
+        fs::write(temp.path().join("README"), "none").unwrap();
+        let jobs = jobs(&[temp.path().to_path_buf()], &[], 1);
+        assert_eq!(names(&jobs), ["1.2.840.5", "1.2.840.6", "IM000001"]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use ldseg::segmenter::{SegmentOptions, Segmenter};
 use ldseg::{Error, ErrorKind, Result};
 use ldseg_evaluate::render::{Cut, Figure, Level, Study, View, diffusion, robustness};
 use ldseg_evaluate::robustness::Corruption;
-use ldseg_evaluate::scoring::{read_classes, reference_labels};
+use ldseg_evaluate::scoring::{labels_of, read_classes};
 use ldseg_io::case_name;
 use ldseg_recording::{Prepared, Wish};
 
@@ -42,7 +42,7 @@ pub(super) struct FigureArgs {
     /// Slice of a volume, counted from 0 [default: the middle one]
     #[arg(long, value_name = "N")]
     slice: Option<usize>,
-    /// Axis across which a volume is cut, 0 being the slowest one [default: 0]
+    /// Axis across which a volume is cut, turned to the bundle's orientation, 0 being the slowest one [default: 0]
     #[arg(long, value_name = "AXIS")]
     axis: Option<usize>,
     /// Longest side of a panel, pixels
@@ -106,7 +106,7 @@ fn draw_robustness(args: RobustnessArgs) -> anyhow::Result<()> {
         let message = format!("{} classes are listed, but the bundle has {count}", classes.len());
         return Err(Error::new(ErrorKind::Setting, message).into());
     }
-    let reference = reference_labels(&args.labels, classes.as_deref(), count)?;
+    let reference = labels_of(&image, &input, &args.labels, classes.as_deref(), count)?;
     let name = case_name(&input).unwrap_or_default();
     let strengths = std::iter::once(0.0).chain(args.corruption.strengths(args.levels)).collect();
     let study = Study { name: &name, corruption: args.corruption, strengths, seed: args.corruption_seed };
@@ -121,6 +121,8 @@ fn scene(args: FigureArgs) -> Result<Scene> {
     let bundle = Bundle::load(&args.bundle)?;
     let mut options = args.sampling.options(bundle.manifest())?;
     let image = read(&args.input, args.frame, bundle.manifest())?;
+    // Latents lie as the networks take volumes, and the image is drawn beside them.
+    let image = bundle.manifest().orientation().turn(&image.geometry).image(image);
     options.frame = args.frame.unwrap_or(0) as u64;
     let segmenter = Segmenter::from_bundle(&bundle, &args.engine.options())?;
     let cut = match (args.axis, args.slice) {

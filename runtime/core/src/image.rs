@@ -1,8 +1,10 @@
 //! Images as pixels with geometry, whatever they came from.
 
+mod geometry;
 mod memory;
 mod region;
 
+pub use geometry::{Affine, GridDifference, Orientation, OrientationPolicy, Turn};
 pub use region::Region;
 
 use ndarray::{ArrayViewD, Axis, Slice, Zip};

@@ -1,6 +1,7 @@
 //! From an image to its segmentation: encode the image, refine noise for a few steps, decode.
 
 use std::{
+    borrow::Cow,
     path::Path,
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use ndarray::{Axis, Zip, concatenate};
 use crate::bundle::{Bundle, DENOISER, IMAGE_ENCODER, LABEL_DECODER, Manifest};
 use crate::diffusion::{NoiseKey, SampleRequest, Sampler, Schedule, sample};
 use crate::engine::{EngineOptions, Network};
-use crate::image::{Image, Labels, Region};
+use crate::image::{Image, Labels, Region, Turn};
 use crate::preprocess::{image_to_input, probabilities_to_grid};
 use crate::uncertainty::entropy;
 use crate::{Error, ErrorKind, Result, Tensor};
@@ -203,7 +204,9 @@ impl Segmenter {
         &self.manifest
     }
 
-    /// Segments one image with seeded noise: the same image, options and engine give the same answer, bit by bit.
+    /// Segments one image with seeded noise: the same image, options and engine give the same answer, bit by bit. A volume
+    /// with a place in space is turned to the manifest's orientation before the networks see it, and its segmentation
+    /// back.
     ///
     /// # Errors
     /// [`ErrorKind::ShapeMismatch`] for an image with other axes or channels than the model's;
@@ -225,11 +228,13 @@ impl Segmenter {
     ) -> Result<Segmentation> {
         options.check(self.manifest.timesteps)?;
         let mut timings = Timings::default();
-        let input = timed(&mut timings.preprocess, || self.input(image))?;
+        let (image, back) = timed(&mut timings.preprocess, || self.turned(image));
+        let input = timed(&mut timings.preprocess, || self.input(&image))?;
         let Blended { mean, samples, latents } = self.segment_windows(&input, options, warm_start, &mut timings)?;
 
         let start = Instant::now();
-        let to_grid = |own: &Tensor| probabilities_to_grid(own, &image.data.shape()[1..], self.manifest.resampling);
+        let to_grid =
+            |own: &Tensor| back.array(probabilities_to_grid(own, &image.data.shape()[1..], self.manifest.resampling));
         let samples = samples.iter().map(|own| argmax(&to_grid(own))).collect();
         let probabilities = to_grid(&mean);
         let labels = argmax(&probabilities);
@@ -287,7 +292,14 @@ impl Segmenter {
         only(self.label_decoder.run(&[z])?)
     }
 
-    /// The image as the network takes it, whole or in windows: `[C, ...]`.
+    /// The image the way round that the networks take, and the turn back to its own.
+    fn turned<'a>(&self, image: &'a Image) -> (Cow<'a, Image>, Turn) {
+        let turn = self.manifest.orientation().turn(&image.geometry);
+        let image = if turn.is_none() { Cow::Borrowed(image) } else { Cow::Owned(turn.image(image.clone())) };
+        (image, turn.inverse())
+    }
+
+    /// An image that is turned as the networks take it on their grid, whole or in windows: `[C, ...]`.
     fn input(&self, image: &Image) -> Result<Tensor> {
         let manifest = &self.manifest;
         let grid = manifest.spacing.grid(image, &manifest.input_size)?;

@@ -7,7 +7,7 @@ use ndarray::{ArrayD, s};
 use super::*;
 use crate::bundle::test_support::manifest;
 use crate::diffusion::{add_noise, normal_latent};
-use crate::image::Geometry;
+use crate::image::{Geometry, Orientation, OrientationPolicy};
 use crate::preprocess::SpacingPolicy;
 
 /// A network that is a function, and the shapes of the first input of every call.
@@ -251,4 +251,67 @@ fn what_was_cut_out_comes_back_in_its_place() {
     assert_eq!((whole.probabilities[[1, 0, 0]], whole.probabilities[[1, 1, 2]]), (0.0, 0.75));
     let beyond = Region { width: 5, ..part };
     assert_eq!(beyond.crop(&image).unwrap_err().kind(), ErrorKind::ShapeMismatch);
+}
+
+/// A segmenter of volumes whose answer depends on where a voxel lies: the further along the first axis, the more is class 1.
+fn volumes(orientation: Option<OrientationPolicy>) -> Segmenter {
+    fn encode(inputs: &[&Tensor]) -> Tensor {
+        inputs[0].slice(s![.., .., ..;2, ..;2, ..;2]).to_owned().into_dyn()
+    }
+    fn decode(inputs: &[&Tensor]) -> Tensor {
+        let z = inputs[0];
+        ArrayD::from_shape_fn(vec![z.shape()[0], 3, 4, 6, 2], |i| {
+            let high = z[[i[0], 0, i[2] / 2, i[3] / 2, i[4] / 2]] + i[2] as f32 - 2.0 + 0.3 * i[3] as f32;
+            let cavity = 0.9 / (1.0 + (-high).exp());
+            [0.9 - cavity, cavity, 0.1][i[1]]
+        })
+    }
+    let manifest = Manifest {
+        spatial_axes: 3,
+        input_size: vec![4, 6, 2],
+        latent_shape: vec![1, 2, 3, 1],
+        orientation,
+        ..manifest()
+    };
+    manifest.validate().unwrap();
+    let fake = |f| Box::new(Fake { calls: Calls::default(), f });
+    Segmenter::from_networks(manifest, fake(encode), fake(denoise), fake(decode)).unwrap()
+}
+
+#[test]
+fn however_a_volume_is_stored_its_segmentation_is_the_same() {
+    let affine = [[0.1, 0.0, 0.7, 10.0], [-0.2, 2.0, 0.1, -20.0], [4.0, 0.3, 0.0, 30.0]];
+    let data = ArrayD::from_shape_fn(vec![1, 5, 7, 6], |i| ((i[1] * 31 + i[2] * 17 + i[3] * 7) % 23) as f32);
+    let image = Image { data, geometry: Geometry::with_spacing(vec![4.0, 2.0, 0.7]).placed(affine) };
+    assert_eq!(image.geometry.orientation(), Some(Orientation::RAS));
+    let options = SegmentOptions { samples: 2, keep_samples: true, ..SegmentOptions::defaults(&manifest()) };
+    let mut segmenter = volumes(None);
+    let expected = segmenter.segment(&image, &options).unwrap();
+    assert!((0..2).all(|label| expected.labels.iter().any(|found| *found == label)), "{:?}", expected.labels);
+    let traced = segmenter.trace(&image, &SegmentOptions { samples: 1, ..options.clone() }).unwrap();
+    let mut stored = volumes(Some(OrientationPolicy::Stored));
+    assert_eq!(stored.segment(&image, &options).unwrap().labels, expected.labels);
+    let mut differ = 0;
+    for orientation in Orientation::all() {
+        let turn = Orientation::RAS.turn_to(orientation);
+        let turned = turn.image(image.clone());
+        let found = segmenter.segment(&turned, &options).unwrap();
+        let back = turn.inverse();
+        assert_eq!(back.array(found.labels.clone()), expected.labels, "{orientation}");
+        assert_eq!(back.array(found.probabilities.clone()), expected.probabilities, "{orientation}");
+        assert_eq!(back.array(found.uncertainty), expected.uncertainty, "{orientation}");
+        assert_eq!(found.samples.into_iter().map(|map| back.array(map)).collect::<Vec<_>>(), expected.samples);
+        let last = segmenter.trace(&turned, &SegmentOptions { samples: 1, ..options.clone() }).unwrap().pop().unwrap();
+        assert_eq!(back.array(last.1), traced.last().unwrap().1, "{orientation}");
+        // A bundle that takes volumes as they are stored answers otherwise, as does one without the affine.
+        differ += usize::from(back.array(stored.segment(&turned, &options).unwrap().labels) != expected.labels);
+        let unplaced = Image { geometry: Geometry { affine: None, ..turned.geometry }, ..turned };
+        let unplaced = segmenter.segment(&unplaced, &options).unwrap().labels;
+        assert_eq!(unplaced, stored.segment(&turn.image(image.clone()), &options).unwrap().labels);
+    }
+    assert_eq!(differ, 47);
+    let mut lps = volumes(Some(OrientationPolicy::Turned("LPS".parse().unwrap())));
+    let turn = Orientation::RAS.turn_to("LPS".parse().unwrap());
+    let direct = stored.segment(&turn.image(image.clone()), &options).unwrap();
+    assert_eq!(lps.segment(&image, &options).unwrap().labels, turn.inverse().array(direct.labels));
 }

@@ -9,22 +9,21 @@ use ::image::codecs::jpeg::JpegDecoder;
 use ::image::{DynamicImage, ImageDecoder};
 
 use super::recording::{Cine, Recording};
-use super::voxels::voxel_count;
-use super::{Geometry, Image, OutputForm, picture};
+use super::{Geometry, Image, Limits, OutputForm, picture};
 use ldseg::{Error, ErrorKind, Result};
 
 /// How long a frame is shown if the file does not say; the same as for GIF.
 const UNTIMED: f64 = 0.1;
 
 /// Reads the first video stream; one frame is a picture.
-pub(super) fn read(path: &Path) -> Result<Recording> {
+pub(super) fn read(path: &Path, limits: &Limits) -> Result<Recording> {
     let bytes = fs::read(path).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e))?;
     let avi = Avi::parse(&bytes)?;
     if avi.frames.is_empty() {
         return Err(fail("holds no frame".into()));
     }
     let size = avi.size.map(|size| size as usize);
-    voxel_count(&[avi.frames.len(), size[1], size[0]])?;
+    limits.check(avi.frames.len(), [size[1], size[0], 3], 1)?;
     let frames = avi
         .frames
         .iter()

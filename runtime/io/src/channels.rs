@@ -4,15 +4,13 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Axis, concatenate};
 
+use super::read_recording;
 use super::recording::Recording;
-use super::{read_image, read_recording};
 use ldseg::image::Image;
 use ldseg::{Error, ErrorKind, Result};
 
 /// Digits of the channel's number.
 const DIGITS: usize = 4;
-/// Relative difference of two files' spacings that rounding explains.
-const SPACING_TOLERANCE: f64 = 1e-3;
 
 /// The case and the channel of a name like `case_0001`.
 pub fn split_channel(name: &str) -> Option<(&str, usize)> {
@@ -33,11 +31,11 @@ pub fn channel_files(path: &Path, channels: usize) -> Option<Vec<PathBuf>> {
 }
 
 /// Reads an image whose channels lie in one file each; the image of a single file may have several channels itself. The
-/// geometry is that of the first file.
+/// geometry is that of the first file, and a volume that is stored another way round is turned to it.
 ///
 /// # Errors
-/// Those of [`read_image`]; [`ErrorKind::Io`] where there is no file, and [`ErrorKind::ShapeMismatch`], naming the file,
-/// where one of several files has several channels, or another size or spacing than the first.
+/// Those of [`read_recording`]; [`ErrorKind::Io`] where there is no file, and [`ErrorKind::ShapeMismatch`], naming the file,
+/// where one of several files has several channels, or does not lie on the grid of the first ([`Image::turn_onto`]).
 pub fn read_channels(paths: &[PathBuf]) -> Result<Image> {
     let recording = read_files(paths)?;
     recording.into_still(&paths[0])
@@ -55,19 +53,30 @@ pub fn read_files(paths: &[PathBuf]) -> Result<Recording> {
     if others.is_empty() {
         return Ok(recording);
     }
-    let form = recording.form().clone();
+    let (form, said) = (recording.form().clone(), recording.notes().to_vec());
+    let mut notes = said.clone();
     let mut image = recording.into_still(first)?;
     let mut planes = vec![grey(&image, first)?];
-    for path in others {
-        let other = read_image(path)?;
-        check_grid(&image, &other, first).map_err(|e| e.in_file(path))?;
-        planes.push(grey(&other, path)?);
+    for (channel, path) in (1..).zip(others) {
+        let other = read_recording(path)?;
+        // What was said of the first file need not be said of each.
+        let own = other.notes().iter().filter(|note| !said.contains(note));
+        notes.extend(own.map(|note| format!("of its channel {channel}: {note}")));
+        let other = other.into_still(path)?;
+        // A channel that is stored another way round is turned by its affine.
+        let turn = other.turn_onto(&image).map_err(|difference| {
+            Error::new(ErrorKind::ShapeMismatch, difference.message(first.display())).in_file(path)
+        })?;
+        if !turn.is_none() {
+            notes.push(format!("its channel {channel} is stored the other way round, and was turned by its affine"));
+        }
+        planes.push(turn.array(grey(&other, path)?));
     }
     let views: Vec<_> = planes.iter().map(|plane| plane.view()).collect();
     image.data = concatenate(Axis(0), &views).map_err(|e| {
         Error::with_source(ErrorKind::ShapeMismatch, "its channels have different sizes", e).in_file(first)
     })?;
-    Ok(Recording::still(image, form))
+    Ok(Recording::still(image, form).noted(notes))
 }
 
 fn grey(image: &Image, path: &Path) -> Result<ldseg::Tensor> {
@@ -76,23 +85,6 @@ fn grey(image: &Image, path: &Path) -> Result<ldseg::Tensor> {
         let message = format!("has {found} channels, expected 1 where each channel has a file");
         Error::new(ErrorKind::ShapeMismatch, message).in_file(path)
     })
-}
-
-fn check_grid(image: &Image, other: &Image, first: &Path) -> Result<()> {
-    let fail = |what: &str, found: &dyn std::fmt::Debug, expected: &dyn std::fmt::Debug| {
-        let message = format!("has {what} {found:?}, expected {expected:?} as {}", first.display());
-        Err(Error::new(ErrorKind::ShapeMismatch, message))
-    };
-    let (found, expected) = (&other.data.shape()[1..], &image.data.shape()[1..]);
-    if found != expected {
-        return fail("size", &found, &expected);
-    }
-    let differ = |(a, b): (&f64, &f64)| (a - b).abs() > SPACING_TOLERANCE * a.abs();
-    let (found, expected) = (other.spacing_or_ones(), image.spacing_or_ones());
-    if expected.iter().zip(&found).any(differ) {
-        return fail("spacing", &found, &expected);
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -135,7 +127,7 @@ mod tests {
         let refusal = |other: &str| read_channels(&[path("a_0000.png"), path(other)]).unwrap_err();
         let error = refusal("a_0001.png");
         assert_eq!(error.kind(), ErrorKind::ShapeMismatch);
-        assert!(error.to_string().contains("a_0001.png: has size [4, 4], expected [3, 4] as "), "{error}");
+        assert!(error.to_string().contains("a_0001.png: has size [4, 4], but "), "{error}");
         assert!(refusal("a_0002.png").to_string().contains("a_0002.png: has 3 channels, expected 1"));
         assert_eq!(refusal("none_0001.png").kind(), ErrorKind::Io);
         assert_eq!(read_channels(&[]).unwrap_err().kind(), ErrorKind::Io);

@@ -24,8 +24,10 @@ pub(crate) enum Form {
         offset: [f64; 3],
         /// Unit vectors along x, y and z of the grid, LPS.
         direction: [[f64; 3]; 3],
-        /// Voxel spacing along x, y and z, mm.
-        spacing: [f64; 3],
+        /// Voxel spacing along x, y and z, mm; `None` where it is not known.
+        spacing: Option<[f64; 3]>,
+        /// Whether offset and direction are known.
+        placed: bool,
     },
 }
 
@@ -43,7 +45,7 @@ impl OutputForm {
     /// Outputs of a volume whose first voxel's centre lies at `offset` (mm, towards left, back and head: LPS), with unit
     /// vectors along x, y and z of the grid and the spacing along them in mm.
     pub fn placed(offset: [f64; 3], direction: [[f64; 3]; 3], spacing: [f64; 3]) -> Self {
-        Self(Form::Placed { offset, direction, spacing })
+        Self(Form::Placed { offset, direction, spacing: Some(spacing), placed: true })
     }
 
     /// The same, with the pixel spacing along (y, x) of a cine's frames.

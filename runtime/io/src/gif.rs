@@ -9,7 +9,7 @@ use ::image::codecs::gif::{GifDecoder, GifEncoder, Repeat};
 use ::image::{AnimationDecoder, Delay, DynamicImage, Frame, ImageError, RgbImage};
 
 use super::recording::{Cine, Recording};
-use super::{Geometry, Image, OutputForm, picture};
+use super::{Geometry, Image, Limits, OutputForm, picture};
 use ldseg::files::write_atomically;
 use ldseg::{Error, ErrorKind, Result};
 
@@ -19,9 +19,14 @@ const UNTIMED: f64 = 0.1;
 const PALETTE_SPEED: i32 = 10;
 
 /// A GIF of one frame is a picture, one of more a cine.
-pub(super) fn read(path: &Path) -> Result<Recording> {
+pub(super) fn read(path: &Path, limits: &Limits) -> Result<Recording> {
     let bytes = fs::read(path).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e))?;
     let unreadable = |e: ImageError| Error::new(ErrorKind::Format, format!("is not a readable GIF: {e}"));
+    let blocks = Blocks::read(&bytes);
+    if let Some(Blocks { size: [width, height], frames, .. }) = blocks {
+        // Without transparency, as most are.
+        limits.check(frames.max(1), [height, width, 3], 1)?;
+    }
     let decoder = GifDecoder::new(Cursor::new(&bytes)).map_err(unreadable)?;
     let mut frames = Vec::new();
     let mut seconds = Vec::new();
@@ -32,7 +37,7 @@ pub(super) fn read(path: &Path) -> Result<Recording> {
         frames.push(compact(frame.into_buffer().into()));
     }
     // The decoder takes a file that breaks off between two frames for a shorter one.
-    if bytes.last() != Some(&0x3B) {
+    if !blocks.is_some_and(|blocks| blocks.ended) {
         return Err(Error::new(ErrorKind::Format, "is not a readable GIF: it ends before its trailer"));
     }
     match <[DynamicImage; 1]>::try_from(frames) {
@@ -42,6 +47,52 @@ pub(super) fn read(path: &Path) -> Result<Recording> {
             Ok(Recording::still(image, OutputForm::picture()))
         }
         Err(frames) => Ok(Recording::cine(Cine::new(frames, seconds, None)?)),
+    }
+}
+
+/// What the blocks of a GIF say, without their content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Blocks {
+    /// Width and height of the canvas.
+    size: [usize; 2],
+    frames: usize,
+    /// Whether the trailer comes after them; what comes after the trailer is not the file's.
+    ended: bool,
+}
+
+impl Blocks {
+    /// `None` where there is no header.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        const EXTENSION: u8 = 0x21;
+        const IMAGE: u8 = 0x2C;
+        const TRAILER: u8 = 0x3B;
+        let number = |at: usize| Some(usize::from(u16::from_le_bytes([*bytes.get(at)?, *bytes.get(at + 1)?])));
+        let table = |flags: u8| if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) };
+        let mut blocks = Self { size: [number(6)?, number(8)?], frames: 0, ended: false };
+        let mut at = 13 + table(*bytes.get(10)?);
+        while let Some(&kind) = bytes.get(at) {
+            at += match kind {
+                EXTENSION => 2,
+                IMAGE => {
+                    let Some(&flags) = bytes.get(at + 9) else { break };
+                    blocks.frames += 1;
+                    11 + table(flags)
+                }
+                TRAILER => {
+                    blocks.ended = true;
+                    break;
+                }
+                _ => break,
+            };
+            // Blocks of at most 255 bytes, the last of them empty.
+            while let Some(&size) = bytes.get(at) {
+                at += 1 + usize::from(size);
+                if size == 0 {
+                    break;
+                }
+            }
+        }
+        Some(blocks)
     }
 }
 
@@ -110,6 +161,34 @@ mod tests {
         let path = dir.path().join("a.gif");
         cine(&path, 1);
         assert_eq!(read_image(&path).unwrap().data.shape(), [3, 4, 6]);
+    }
+
+    #[test]
+    fn bytes_after_the_trailer_are_not_the_file_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.gif");
+        cine(&path, 3);
+        let bytes = fs::read(&path).unwrap();
+        for extra in [&[0, 0][..], b"a tool's signature", &[0x3B]] {
+            fs::write(&path, [&bytes, extra].concat()).unwrap();
+            assert_eq!(read_recording(&path).unwrap().frame_count(), 3);
+        }
+    }
+
+    #[test]
+    fn what_a_canvas_asks_for_is_checked_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.gif");
+        cine(&path, 1);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[6..10].copy_from_slice(&[0xFF; 4]);
+        fs::write(&path, &bytes).unwrap();
+        let error = read_recording(&path).unwrap_err().to_string();
+        assert!(error.contains("has frames of 65535 x 65535 pixels"), "{error}");
+        cine(&path, 5);
+        let few = Limits { frames: 4, ..Limits::default() };
+        let error = crate::read_recording_within(&path, &few).unwrap_err().to_string();
+        assert!(error.contains("has 5 frames, expected at most 4"), "{error}");
     }
 
     #[test]

@@ -5,15 +5,18 @@
 
 mod avi;
 mod channels;
+mod content;
 #[cfg(feature = "dicom")]
 mod dicom;
 mod form;
 mod gif;
+mod limits;
 mod metaimage;
 mod nifti;
 mod overlay;
 mod picture;
 mod recording;
+mod regions;
 mod sector;
 mod stack;
 mod voxels;
@@ -21,77 +24,30 @@ mod write;
 
 use std::path::Path;
 
-use ::image::ImageFormat;
 use ndarray::{ArrayViewD, Axis};
 
 pub use channels::{channel_files, read_channels, read_files, split_channel};
+pub use content::{FolderContent, case_name, images_in, is_image_file, output_name};
 #[cfg(feature = "dicom")]
 pub use dicom::{DicomAlgorithm, DicomChamber, DicomMeasurement, DicomQuantity, DicomReport, DicomSeg, DicomSegKind};
 pub use form::OutputForm;
 pub use gif::write_cine;
+pub use limits::Limits;
 pub use overlay::{overlay, png_bytes, write_overlay, write_picture};
 pub use recording::Recording;
+pub use regions::{RegionKind, UltrasoundRegion};
 pub use stack::{PROBABILITIES, SAMPLES, read_label_stack, read_stack, write_label_stack, write_scalar_stack};
 pub use write::{output_extension, write_labels, write_scalar};
 
+use content::{Format, format, split_name};
 use ldseg::image::{Geometry, Image, Labels};
 use ldseg::{Error, ErrorKind, Result};
 
-/// The file formats that can be read.
-#[derive(Debug, Clone, Copy)]
-enum Format {
-    Picture(ImageFormat),
-    Gif,
-    Avi,
-    #[cfg(feature = "dicom")]
-    Dicom,
-    Nifti {
-        compressed: bool,
-    },
-    MetaImage,
-}
-
-const FORMATS: &[(&str, Format)] = &[
-    (".png", Format::Picture(ImageFormat::Png)),
-    (".bmp", Format::Picture(ImageFormat::Bmp)),
-    (".jpg", Format::Picture(ImageFormat::Jpeg)),
-    (".jpeg", Format::Picture(ImageFormat::Jpeg)),
-    (".tif", Format::Picture(ImageFormat::Tiff)),
-    (".tiff", Format::Picture(ImageFormat::Tiff)),
-    (".gif", Format::Gif),
-    (".avi", Format::Avi),
-    #[cfg(feature = "dicom")]
-    (".dcm", Format::Dicom),
-    (".nii", Format::Nifti { compressed: false }),
-    (".nii.gz", Format::Nifti { compressed: true }),
-    (".mhd", Format::MetaImage),
-    (".mha", Format::MetaImage),
-];
-
-/// Stem and format of a file by its name; `None` for names that are hidden or end otherwise.
-fn split_name(path: &Path) -> Option<(String, Format)> {
-    let name = path.file_name()?.to_string_lossy().into_owned();
-    let lower = name.to_ascii_lowercase();
-    let &(extension, format) = FORMATS.iter().find(|(extension, _)| lower.ends_with(extension))?;
-    let stem = &name[..name.len() - extension.len()];
-    (!stem.is_empty() && !stem.starts_with('.')).then(|| (stem.to_owned(), format))
-}
-
-/// Whether the file's name says that it is an image [`read_image`] knows. Hidden files are not.
-pub fn is_image_file(path: &Path) -> bool {
-    split_name(path).is_some()
-}
-
-/// The file's name without folder and extension, both parts of `.nii.gz` included: what outputs are named after.
-pub fn case_name(path: &Path) -> Option<String> {
-    split_name(path).map(|(stem, _)| stem)
-}
-
-/// Reads a still image; the extension, in either case, says which format.
+/// Reads a still image. The content says which format; where it is of none that is known, the name says which one is missed.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Format`] where it is of no known format, damaged,
-/// truncated, empty, transparent, holds several images or a value that isn't finite.
+/// truncated, empty, transparent, holds several images or a value that isn't finite, or asks for more than [`Limits`].
 pub fn read_image(path: &Path) -> Result<Image> {
     read_recording(path)?.into_still(path)
 }
@@ -101,23 +57,30 @@ pub fn read_image(path: &Path) -> Result<Image> {
 /// # Errors
 /// As [`read_image`], but for several frames of one size.
 pub fn read_recording(path: &Path) -> Result<Recording> {
-    let recording = match split_name(path) {
-        Some((_, Format::Gif)) => gif::read(path),
-        Some((_, Format::Avi)) => avi::read(path),
-        #[cfg(feature = "dicom")]
-        Some((_, Format::Dicom)) => dicom::read(path),
-        Some((_, Format::Picture(format))) => {
-            picture::read(path, format).map(|image| Recording::still(image, OutputForm::picture()))
-        }
-        Some((_, Format::Nifti { compressed })) => nifti::read(path, compressed),
-        Some((_, Format::MetaImage)) => metaimage::read(path),
-        None => {
-            let known: Vec<&str> = FORMATS.iter().map(|(extension, _)| *extension).collect();
-            let message = format!("is of no known image format, expected {}", known.join(" "));
-            Err(Error::new(ErrorKind::Format, message))
-        }
+    read_recording_within(path, &Limits::default())
+}
+
+/// [`read_recording`] with other limits than the default ones.
+///
+/// # Errors
+/// As [`read_recording`].
+pub fn read_recording_within(path: &Path, limits: &Limits) -> Result<Recording> {
+    let read = || {
+        let (format, note) = format(path)?;
+        let recording = match format {
+            Format::Gif => gif::read(path, limits),
+            Format::Avi => avi::read(path, limits),
+            #[cfg(feature = "dicom")]
+            Format::Dicom => dicom::read(path, limits),
+            Format::Picture(format) => {
+                picture::read(path, format, limits).map(|image| Recording::still(image, OutputForm::picture()))
+            }
+            Format::Nifti { compressed } => nifti::read(path, compressed),
+            Format::MetaImage => metaimage::read(path),
+        }?;
+        Ok(recording.noted(note.into_iter().collect()))
     };
-    recording.map_err(|e| e.in_file(path))
+    read().map_err(|e: Error| e.in_file(path))
 }
 
 /// Reads a label map whose stored values are whole numbers from 0 to 255.
@@ -151,18 +114,6 @@ mod tests {
     use ndarray::IxDyn;
 
     use super::*;
-
-    #[test]
-    fn names_give_format_and_case() {
-        let case = |name: &str| case_name(Path::new(name));
-        assert_eq!(case("a/case.1.NII.gz").as_deref(), Some("case.1"));
-        assert_eq!(case("scan.JPEG").as_deref(), Some("scan"));
-        for name in ["a.raw", ".png", "._a.png", "png", "a.gz", "a/"] {
-            assert_eq!(case(name), None, "{name}");
-        }
-        let message = read_image(Path::new("notes.txt")).unwrap_err().to_string();
-        assert!(message.starts_with("notes.txt: is of no known image format"), "{message}");
-    }
 
     #[test]
     fn labels_are_whole_grey_values() {

@@ -8,10 +8,10 @@ use std::path::{Component, Path};
 use flate2::bufread::ZlibDecoder;
 use ndarray::{ArrayD, IxDyn};
 
-use super::form::{OutputForm, affine_from_lps};
+use super::form::{Form, OutputForm, affine_from_lps};
 use super::recording::Recording;
 use super::voxels::{Element, Encoding, check_length, decode, voxel_count};
-use ldseg::image::{Geometry, Image};
+use ldseg::image::{Geometry, Image, Orientation};
 use ldseg::{Error, ErrorKind, Result, Tensor};
 
 /// Real headers have a few hundred bytes; more means that the file is something else.
@@ -38,10 +38,33 @@ pub(super) fn read(path: &Path) -> Result<Recording> {
     }?;
     let data = channels_first(voxels, channels, &grid.dims)?;
     let axes = grid.dims.len();
-    let geometry = Geometry::with_spacing(grid.spacing[..axes].iter().rev().copied().collect())
-        .placed(affine_from_lps(&grid.offset, &grid.direction, &grid.spacing, axes));
-    let form = OutputForm::placed(grid.offset, grid.direction, grid.spacing);
-    Ok(Recording::still(Image { data, geometry }, form))
+    let (geometry, placed, notes) = place(&grid, axes);
+    let Grid { offset, direction, spacing, .. } = grid;
+    let form = OutputForm(Form::Placed { offset, direction, spacing, placed });
+    Ok(Recording::still(Image { data, geometry }, form).noted(notes))
+}
+
+/// The geometry of an image with so many spatial axes, whether it has a place in space, and what is odd about the header.
+fn place(grid: &Grid, axes: usize) -> (Geometry, bool, Vec<String>) {
+    let mut notes = Vec::new();
+    let affine = affine_from_lps(&grid.offset, &grid.direction, &grid.spacing.unwrap_or([1.0; 3]), axes);
+    let placed = match axes {
+        3 => grid.directed && Orientation::of(&affine).is_some(),
+        _ => grid.directed,
+    };
+    if axes == 3 && !placed {
+        let why = if grid.directed { "a TransformMatrix that does not span space" } else { "no TransformMatrix" };
+        notes.push(format!("has {why}: how it lies in space is unknown, and it is taken as stored"));
+    }
+    if placed && let Some([says, found]) = grid.contradiction {
+        notes.push(format!(
+            "its AnatomicalOrientation says {says}, its TransformMatrix {found}: the TransformMatrix is believed"
+        ));
+    }
+    let spacing = grid.spacing.map(|spacing| spacing[..axes].iter().rev().copied().collect());
+    let mut geometry = if placed { Geometry::default().placed(affine) } else { Geometry::default() };
+    geometry.spacing = spacing;
+    (geometry, placed, notes)
 }
 
 struct Source {
@@ -80,9 +103,15 @@ fn channels_first(voxels: Vec<f32>, channels: usize, dims: &[usize]) -> Result<T
 /// Sizes without a third axis of 1; the rest in the file's order x, y, z, padded to three axes.
 struct Grid {
     dims: Vec<usize>,
-    spacing: [f64; 3],
+    /// `None` where it is not known.
+    spacing: Option<[f64; 3]>,
     offset: [f64; 3],
+    /// Unit vectors along x, y and z, LPS.
     direction: [[f64; 3]; 3],
+    /// Whether the header tells the direction.
+    directed: bool,
+    /// The orientations that the header's anatomical orientation and its matrix say, where they differ.
+    contradiction: Option<[Orientation; 2]>,
 }
 
 /// The `Key = value` lines.
@@ -159,27 +188,67 @@ impl Header {
             .collect::<Option<Vec<_>>>()
             .filter(|dims| dims.len() == axes)
             .ok_or_else(|| unreadable(&format!("DimSize is '{size}', expected {axes} whole numbers")))?;
-        let mut spacing = [1.0; 3];
+        let mut spacing = None;
         if let Some(values) = self.numbers(&["ElementSpacing", "ElementSize"], axes)? {
             if values.iter().any(|&v| v <= 0.0) {
                 return Err(unreadable(&format!("ElementSpacing is {values:?}, expected positive numbers")));
             }
-            spacing[..axes].copy_from_slice(&values);
+            spacing.insert([1.0; 3])[..axes].copy_from_slice(&values);
         }
         let mut offset = [0.0; 3];
         if let Some(values) = self.numbers(&["Offset", "Position", "Origin"], axes)? {
             offset[..axes].copy_from_slice(&values);
         }
         let mut direction = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
-        if let Some(values) = self.numbers(&["TransformMatrix", "Rotation", "Orientation"], axes * axes)? {
-            for (row, values) in direction.iter_mut().zip(values.chunks_exact(axes)) {
-                row[..axes].copy_from_slice(values);
+        let matrix = self.numbers(&["TransformMatrix", "Rotation", "Orientation"], axes * axes)?;
+        let named = self.anatomical_orientation(axes);
+        let mut contradiction = None;
+        match (&matrix, named) {
+            (Some(values), _) => {
+                for (row, values) in direction.iter_mut().zip(values.chunks_exact(axes)) {
+                    row[..axes].copy_from_slice(values);
+                }
+                let found = Orientation::of(&affine_from_lps(&offset, &direction, &[1.0; 3], 3));
+                contradiction =
+                    named.zip(found).map(|((said, _), found)| [said, found]).filter(|[said, found]| said != found);
             }
+            (None, Some((_, named))) => direction = named,
+            (None, None) => {}
         }
+        let directed = matrix.is_some() || named.is_some();
         if dims.get(2) == Some(&1) {
             dims.truncate(2);
         }
-        Ok(Grid { dims, spacing, offset, direction })
+        Ok(Grid { dims, spacing, offset, direction, directed, contradiction })
+    }
+
+    /// What `AnatomicalOrientation` says of a volume, with unit vectors along x, y and z (LPS). MetaImage names the side that
+    /// each axis comes *from*: RAI is LPS.
+    fn anatomical_orientation(&self, axes: usize) -> Option<(Orientation, [[f64; 3]; 3])> {
+        let from = self.get(&["AnatomicalOrientation"]).filter(|_| axes == 3)?;
+        let opposite = |letter: char| match letter {
+            'R' => 'L',
+            'L' => 'R',
+            'A' => 'P',
+            'P' => 'A',
+            'S' => 'I',
+            'I' => 'S',
+            other => other,
+        };
+        let to: String = from.chars().map(opposite).collect();
+        let orientation = to.parse().ok()?;
+        let mut direction = [[0.0; 3]; 3];
+        for (axis, letter) in direction.iter_mut().zip(to.chars()) {
+            match letter {
+                'L' => axis[0] = 1.0,
+                'R' => axis[0] = -1.0,
+                'P' => axis[1] = 1.0,
+                'A' => axis[1] = -1.0,
+                'S' => axis[2] = 1.0,
+                _ => axis[2] = -1.0,
+            }
+        }
+        Some((orientation, direction))
     }
 
     fn channels(&self) -> Result<usize> {
@@ -240,7 +309,6 @@ mod tests {
     use std::fs;
     use std::io::Write;
 
-    use super::super::form::Form;
     use super::super::{output_extension, read_image, read_labels, read_recording, write_labels};
     use super::*;
     use ldseg::image::Labels;
@@ -278,6 +346,86 @@ mod tests {
         assert_eq!(header.srow_x, [0.0, 0.75, 0.0, -10.0]);
         assert_eq!(header.srow_y, [-0.5, 0.0, 0.0, -20.0]);
         assert_eq!(header.srow_z, [0.0, 0.0, 2.0, 30.0]);
+    }
+
+    #[test]
+    fn what_is_believed_of_place_and_spacing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.mhd");
+        fs::write(dir.path().join("a.raw"), [0; 48]).unwrap();
+        let read = |text: String| {
+            fs::write(&path, text).unwrap();
+            let recording = read_recording(&path).unwrap();
+            let (notes, form) = (recording.notes().to_vec(), recording.form().clone());
+            let output = dir.path().join("out.nii.gz");
+            write_labels(&output, &Labels::zeros(IxDyn(&[2, 3, 4])), &form).unwrap();
+            let image = recording.into_still(&path).unwrap();
+            let written = read_image(&output).unwrap();
+            assert_eq!(written.spacing(), image.spacing(), "outputs say what the file says, and no more");
+            assert_eq!(written.geometry.orientation(), image.geometry.orientation());
+            let code = image.geometry.orientation().map(|found| found.to_string()).unwrap_or_default();
+            (image.geometry.spacing, code, notes)
+        };
+        let without = |line: &str| {
+            VOLUME.lines().filter(|found| !found.starts_with(line)).map(|l| format!("{l}\n")).collect::<String>()
+        };
+        let spacing = Some(vec![2.0, 0.75, 0.5]);
+        // What SimpleITK says of such files.
+        assert_eq!(read(VOLUME.into()), (spacing.clone(), "PRS".into(), vec![]));
+        assert_eq!(read(without("ElementSpacing")), (None, "PRS".into(), vec![]));
+        let (found, code, notes) = read(without("TransformMatrix"));
+        assert_eq!((found, code.as_str()), (spacing.clone(), ""));
+        assert!(notes[0].starts_with("has no TransformMatrix"), "{notes:?}");
+        let named = |text: String, code: &str| format!("AnatomicalOrientation = {code}\n{text}");
+        assert_eq!(read(named(without("TransformMatrix"), "RAI")), (spacing.clone(), "LPS".into(), vec![]));
+        assert_eq!(read(named(without("TransformMatrix"), "ASL")), (spacing.clone(), "PIR".into(), vec![]));
+        assert_eq!(read(named(VOLUME.into(), "ALI")).2, Vec::<String>::new());
+        assert_eq!(read(named(VOLUME.into(), "???")).2, Vec::<String>::new());
+        let (_, code, notes) = read(named(VOLUME.into(), "RAI"));
+        assert_eq!(code, "PRS");
+        assert!(notes[0].contains("says LPS, its TransformMatrix PRS"), "{notes:?}");
+        let (_, code, notes) = read(VOLUME.replace("0 1 0 -1 0 0 0 0 1", "0 1 0 0 1 0 0 0 1"));
+        assert!(code.is_empty() && notes[0].contains("does not span space"), "{notes:?}");
+    }
+
+    #[test]
+    fn the_documentation_s_table_is_true() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.mhd");
+        fs::write(dir.path().join("a.raw"), [0; 48]).unwrap();
+        let text = include_str!("../../../docs/files.md");
+        let table = text.lines().skip_while(|line| !line.starts_with("| TransformMatrix |")).skip(2);
+        let mut rows = 0;
+        for line in table.take_while(|line| line.starts_with('|')) {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            let &[matrix, named, spacing, known, orientation, noted] = &cells[..] else { panic!("{line}") };
+            let mut header = "NDims = 3\nDimSize = 4 3 2\nElementType = MET_USHORT\n".to_owned();
+            let values = match matrix {
+                "LPS" => Some("1 0 0 0 1 0 0 0 1"),
+                "RAS" => Some("-1 0 0 0 -1 0 0 0 1"),
+                "singular" => Some("1 0 0 1 0 0 0 0 1"),
+                _ => None,
+            };
+            let spacings = [spacing; 3].join(" ");
+            for (key, value) in [
+                ("TransformMatrix", values),
+                ("AnatomicalOrientation", Some(named).filter(|named| *named != "none")),
+                ("ElementSpacing", Some(spacings.as_str()).filter(|_| spacing != "none")),
+            ] {
+                header += &value.map(|value| format!("{key} = {value}\n")).unwrap_or_default();
+            }
+            fs::write(&path, header + "ElementDataFile = a.raw\n").unwrap();
+            let recording = read_recording(&path).unwrap();
+            let notes = recording.notes().to_vec();
+            let geometry = recording.into_still(&path).unwrap().geometry;
+            assert_eq!(geometry.spacing, known.parse().ok().map(|mm| vec![mm; 3]), "{line}");
+            let code = geometry.orientation().map_or("unknown".to_owned(), |found| found.to_string());
+            assert_eq!(code, orientation, "{line}");
+            assert_eq!(notes.len(), usize::from(!noted.is_empty()), "{line}: {notes:?}");
+            assert!(notes.iter().all(|note| note.contains(noted)), "{line}: {notes:?}");
+            rows += 1;
+        }
+        assert!(rows >= 8, "only {rows} rows");
     }
 
     #[test]

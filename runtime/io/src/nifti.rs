@@ -1,5 +1,7 @@
 //! NIfTI-1, plain (`.nii`) or compressed (`.nii.gz`).
 
+mod place;
+
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -8,10 +10,11 @@ use ::nifti::{Endianness, NiftiHeader, NiftiType};
 use flate2::bufread::MultiGzDecoder;
 use ndarray::{ArrayD, IxDyn};
 
+use self::place::place;
 use super::form::{Form, OutputForm};
 use super::recording::Recording;
 use super::voxels::{Element, Encoding, check_length, decode, voxel_count};
-use ldseg::image::{Geometry, Image};
+use ldseg::image::Image;
 use ldseg::{Error, ErrorKind, Result};
 
 const HEADER_BYTES: usize = 348;
@@ -20,15 +23,11 @@ const NIFTI_2_HEADER_BYTES: i32 = 540;
 /// Reads a NIfTI-1 image as `[1, J, I]` or `[1, K, J, I]`, slope and intercept applied.
 pub(super) fn read(path: &Path, compressed: bool) -> Result<Recording> {
     let (header, dims, voxels) = decode_file(path, compressed, spatial_dims)?;
-    let geometry = Geometry::with_spacing((0..dims.len()).rev().map(|axis| spacing_mm(&header, axis)).collect());
-    let geometry = match affine(&header, dims.len()) {
-        Some(affine) => geometry.placed(affine),
-        None => geometry,
-    };
+    let (geometry, notes) = place(&header, dims.len());
     let shape: Vec<usize> = std::iter::once(1).chain(dims.iter().rev().copied()).collect();
     let data = ArrayD::from_shape_vec(IxDyn(&shape), voxels)
         .map_err(|e| Error::with_source(ErrorKind::Format, "has another number of voxels than its header says", e))?;
-    Ok(Recording::still(Image { data, geometry }, OutputForm(Form::Nifti(Box::new(header)))))
+    Ok(Recording::still(Image { data, geometry }, OutputForm(Form::Nifti(Box::new(header)))).noted(notes))
 }
 
 /// Reads a file of up to four axes: its sizes, the fastest axis first, and its voxels.
@@ -148,63 +147,6 @@ fn data_offset(header: &NiftiHeader) -> Result<u64> {
     Err(Error::new(ErrorKind::Format, message))
 }
 
-/// The header's unit of length in mm.
-fn unit_mm(header: &NiftiHeader) -> f64 {
-    const METRE: u8 = 1;
-    const MICROMETRE: u8 = 3;
-    match header.xyzt_units & 7 {
-        METRE => 1e3,
-        MICROMETRE => 1e-3,
-        _ => 1.0,
-    }
-}
-
-/// Spacing along the file's axis 0, 1 or 2.
-fn spacing_mm(header: &NiftiHeader, axis: usize) -> f64 {
-    let size = f64::from(header.pixdim[axis + 1]).abs() * unit_mm(header);
-    if size.is_finite() && size > 0.0 { size } else { 1.0 }
-}
-
-/// From voxel indices, the slowest axis first, to mm (RAS), as the header's sform has it, else its qform; `None` where it has
-/// neither, or one that isn't finite.
-fn affine(header: &NiftiHeader, axes: usize) -> Option<[[f64; 4]; 3]> {
-    let rows: [[f64; 4]; 3] = if header.sform_code > 0 {
-        [header.srow_x, header.srow_y, header.srow_z].map(|row| row.map(f64::from))
-    } else if header.qform_code > 0 {
-        from_quaternion(header)
-    } else {
-        return None;
-    };
-    let unit = unit_mm(header);
-    let affine = rows.map(|row| {
-        let mut ordered = [0.0; 4];
-        for axis in 0..axes {
-            ordered[axes - 1 - axis] = row[axis] * unit;
-        }
-        ordered[3] = row[3] * unit;
-        ordered
-    });
-    affine.iter().flatten().all(|value| value.is_finite()).then_some(affine)
-}
-
-/// The qform (the NIfTI-1 standard's method 2): a rotation by a quaternion, spacings, and an offset.
-fn from_quaternion(header: &NiftiHeader) -> [[f64; 4]; 3] {
-    let [b, c, d] = [header.quatern_b, header.quatern_c, header.quatern_d].map(f64::from);
-    let a = (1.0 - b * b - c * c - d * d).max(0.0).sqrt();
-    let rotation = [
-        [a * a + b * b - c * c - d * d, 2.0 * (b * c - a * d), 2.0 * (b * d + a * c)],
-        [2.0 * (b * c + a * d), a * a + c * c - b * b - d * d, 2.0 * (c * d - a * b)],
-        [2.0 * (b * d - a * c), 2.0 * (c * d + a * b), a * a + d * d - b * b - c * c],
-    ];
-    let handed = if header.pixdim[0] < 0.0 { -1.0 } else { 1.0 };
-    let [i, j, k] = [1, 2, 3].map(|axis| f64::from(header.pixdim[axis]));
-    let offset = [header.quatern_x, header.quatern_y, header.quatern_z].map(f64::from);
-    std::array::from_fn(|world| {
-        let [x, y, z] = rotation[world];
-        [x * i, y * j, z * k * handed, offset[world]]
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -268,7 +210,9 @@ mod tests {
         fs::write(&path, file(true, [3, 4, 3, 2, 1, 1, 1, 1], 4, 2.0, &voxels)).unwrap();
         let image = read_image(&path).unwrap();
         assert_eq!(image.data.shape(), [1, 2, 3, 4]);
-        assert_eq!(image.spacing().unwrap(), [2.0, 0.75, 0.5]);
+        // nibabel's voxel_sizes of the sform's affine, which is not what its pixdim says.
+        let expected = [1.933_907_9, 0.714_142_9, 0.458_257_6];
+        assert!(image.spacing().unwrap().iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{image:?}");
         assert_eq!(image.data[[0, 0, 0, 1]], 2.0 + 3.0);
         assert_eq!(image.data[[0, 1, 2, 3]], 46.0 + 3.0);
     }
@@ -341,7 +285,13 @@ mod tests {
             message("a.nii.gz", &packed[..length]);
         }
         assert!(message("a.nii", b"text").contains("a.nii: is not a readable NIfTI"));
-        assert!(message("a.nii.gz", &good).contains("is not a readable NIfTI"));
+        // A name may say that it is compressed, or not.
+        for (name, bytes) in [("a.nii.gz", &good), ("a.nii", &packed)] {
+            let path = dir.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            let read = read_recording(&path).unwrap();
+            assert_eq!((read.spatial_axes(), read.notes().len()), (3, 1), "{:?}", read.notes());
+        }
         assert!(message("a.nii", &file(false, [4, 2, 2, 2, 2, 0, 0, 0], 2, 0.0, &[9; 16])).contains("one volume"));
         assert!(message("a.nii", &file(false, [3, 2, 0, 2, 0, 0, 0, 0], 2, 0.0, &[])).contains("is empty"));
         assert!(message("a.nii", &file(false, [3, 2, 2, 0, 0, 0, 0, 0], 2, 0.0, &[])).contains("[2, 2, 0]"));

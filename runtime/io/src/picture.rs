@@ -3,27 +3,42 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use ::image::{DynamicImage, ImageFormat, ImageReader};
+use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
-use super::{Geometry, Image};
+use super::content::Format;
+use super::{Geometry, Image, Limits};
 use ldseg::files::write_atomically;
 use ldseg::{Error, ErrorKind, Result, Tensor};
 
 /// Reads an 8- or 16-bit grey or RGB picture as `[C, H, W]`, values as stored.
-pub(super) fn read(path: &Path, format: ImageFormat) -> Result<Image> {
+pub(super) fn read(path: &Path, format: ImageFormat, limits: &Limits) -> Result<Image> {
     let bytes = std::fs::read(path).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e))?;
-    let unreadable = format!("is not a readable {}", name(format));
+    let unreadable = format!("is not a readable {}", Format::Picture(format).name());
     // The JPEG decoder paints what is missing grey, and the TIFF decoder passes over all pages but the first.
     if format == ImageFormat::Jpeg && jpeg_is_complete(&bytes) == Some(false) {
         return Err(Error::new(ErrorKind::Format, format!("{unreadable}: it ends before its end-of-image marker")));
     }
-    if format == ImageFormat::Tiff && tiff_has_second_page(&bytes) == Some(true) {
-        return Err(Error::new(ErrorKind::Format, "has more than one page, expected a single picture"));
+    if format == ImageFormat::Tiff {
+        let tiff = Tiff::read(&bytes).unwrap_or_default();
+        if tiff.second_page {
+            return Err(Error::new(ErrorKind::Format, "has more than one page, expected a single picture"));
+        }
+        // The decoder panics.
+        if tiff.planar && tiff.tiled {
+            let message =
+                "stores each colour in tiles of its own, which is not supported: expected colours side by side";
+            return Err(Error::new(ErrorKind::Format, message));
+        }
     }
-    let decoded = ImageReader::with_format(Cursor::new(bytes), format)
-        .decode()
-        .map_err(|e| Error::new(ErrorKind::Format, format!("{unreadable}: {e}")))?;
+    let unreadable = |e| Error::new(ErrorKind::Format, format!("{unreadable}: {e}"));
+    let decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map_err(unreadable)?;
+    let (width, height) = decoder.dimensions();
+    let colour = decoder.color_type();
+    let channels = usize::from(colour.channel_count());
+    let size = usize::from(colour.bytes_per_pixel()) / channels.max(1);
+    limits.check(1, [height as usize, width as usize, channels], size)?;
+    let decoded = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
     Ok(Image { data: intensities(&decoded)?, geometry: Geometry::default() })
 }
 
@@ -46,16 +61,6 @@ pub(super) fn intensities(decoded: &DynamicImage) -> Result<Tensor> {
             let message = format!("stores {:?} pixels, expected 8 or 16 bits per channel", other.color());
             Err(Error::new(ErrorKind::Format, message))
         }
-    }
-}
-
-fn name(format: ImageFormat) -> &'static str {
-    match format {
-        ImageFormat::Png => "PNG",
-        ImageFormat::Bmp => "BMP",
-        ImageFormat::Jpeg => "JPEG",
-        ImageFormat::Tiff => "TIFF",
-        _ => "picture",
     }
 }
 
@@ -93,25 +98,48 @@ pub(super) fn jpeg_is_complete(bytes: &[u8]) -> Option<bool> {
     }
 }
 
-/// Whether the first image file directory links to a second one; `None` where that cannot be read.
-fn tiff_has_second_page(bytes: &[u8]) -> Option<bool> {
-    let big_endian = bytes.starts_with(b"MM");
-    let number = |at: u64, size: usize| -> Option<u64> {
-        let at = usize::try_from(at).ok()?;
-        let stored = bytes.get(at..at.checked_add(size)?)?;
-        let digit = |n: u64, &byte: &u8| n << 8 | u64::from(byte);
-        Some(if big_endian { stored.iter().fold(0, digit) } else { stored.iter().rev().fold(0, digit) })
-    };
-    // Sizes of an offset, of the entry count and of one entry: TIFF, then BigTIFF.
-    let (first, offset_size, count_size, entry_size) = match number(2, 2)? {
-        42 => (4, 4, 2, 12),
-        43 => (8, 8, 8, 20),
-        _ => return None,
-    };
-    let directory = number(first, offset_size)?;
-    let entries = number(directory, count_size)?.checked_mul(entry_size)?;
-    let next = directory.checked_add(count_size as u64)?.checked_add(entries)?;
-    Some(number(next, offset_size)? != 0)
+/// What the first image file directory of a TIFF says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tiff {
+    /// Whether it links to another directory.
+    second_page: bool,
+    /// Whether each colour is stored by itself.
+    planar: bool,
+    tiled: bool,
+}
+
+impl Tiff {
+    /// `None` where it cannot be read, which is for the decoder to report.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        const PLANAR_CONFIGURATION: u64 = 284;
+        const TILE_WIDTH: u64 = 322;
+        let big_endian = bytes.starts_with(b"MM");
+        let number = |at: u64, size: usize| -> Option<u64> {
+            let at = usize::try_from(at).ok()?;
+            let stored = bytes.get(at..at.checked_add(size)?)?;
+            let digit = |n: u64, &byte: &u8| n << 8 | u64::from(byte);
+            Some(if big_endian { stored.iter().fold(0, digit) } else { stored.iter().rev().fold(0, digit) })
+        };
+        // Sizes of an offset, of the entry count and of one entry: TIFF, then BigTIFF.
+        let (first, offset_size, count_size, entry_size) = match number(2, 2)? {
+            42 => (4, 4, 2, 12),
+            43 => (8, 8, 8, 20),
+            _ => return None,
+        };
+        let directory = number(first, offset_size)?;
+        let entries = number(directory, count_size)?;
+        let start = directory.checked_add(count_size as u64)?;
+        let next = start.checked_add(entries.checked_mul(entry_size)?)?;
+        let mut found = Self { second_page: number(next, offset_size)? != 0, ..Self::default() };
+        for at in (start..next).step_by(entry_size as usize) {
+            match number(at, 2)? {
+                PLANAR_CONFIGURATION => found.planar = number(at + 4 + offset_size as u64, 2)? == 2,
+                TILE_WIDTH => found.tiled = true,
+                _ => {}
+            }
+        }
+        Some(found)
+    }
 }
 
 /// Writes `[H, W]` as an 8-bit grey PNG.
@@ -212,9 +240,28 @@ mod tests {
     }
 
     #[test]
+    fn planes_in_tiles_and_sizes_beyond_the_limit_are_refused_before_decoding() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.tif");
+        // Planar configuration 2, and tiles of 16 columns.
+        let mut tiff = vec![b'I', b'I', 42, 0, 8, 0, 0, 0, 2, 0];
+        tiff.extend([0x1C, 0x01, 3, 0, 1, 0, 0, 0, 2, 0, 0, 0]);
+        tiff.extend([0x42, 0x01, 3, 0, 1, 0, 0, 0, 16, 0, 0, 0]);
+        tiff.extend([0; 4]);
+        fs::write(&path, &tiff).unwrap();
+        let error = read_image(&path).unwrap_err().to_string();
+        assert!(error.contains("stores each colour in tiles of its own"), "{error}");
+        let path = dir.path().join("a.png");
+        save(GrayImage::new(64, 64), &path, ImageFormat::Png);
+        let few = crate::Limits { frame_samples: 64 * 64 - 1, ..crate::Limits::default() };
+        let error = crate::read_recording_within(&path, &few).unwrap_err().to_string();
+        assert!(error.contains("a.png: has frames of 64 x 64 pixels, expected at most 4095 samples"), "{error}");
+    }
+
+    #[test]
     fn a_second_page_is_found() {
         let page = |next: u8| [b'I', b'I', 42, 0, 8, 0, 0, 0, 0, 0, next, 0, 0, 0];
-        assert_eq!(tiff_has_second_page(&page(0)), Some(false));
-        assert_eq!(tiff_has_second_page(&page(64)), Some(true));
+        assert_eq!(Tiff::read(&page(0)), Some(Tiff::default()));
+        assert!(Tiff::read(&page(64)).unwrap().second_page);
     }
 }

@@ -7,6 +7,7 @@ use ::image::DynamicImage;
 use ldseg::image::{Geometry, Image, Region};
 use ldseg::{Error, ErrorKind, Result};
 
+use super::regions::UltrasoundRegion;
 use super::{OutputForm, picture};
 
 /// One file with its frames, or one image whose channels lie in several files.
@@ -15,7 +16,8 @@ pub struct Recording {
     content: Content,
     notes: Vec<String>,
     form: OutputForm,
-    region: Option<Region>,
+    regions: Vec<UltrasoundRegion>,
+    views: usize,
 }
 
 /// One image, or several.
@@ -28,13 +30,13 @@ enum Content {
 impl Recording {
     /// One picture or volume, and nothing odd.
     pub(crate) fn still(image: Image, form: OutputForm) -> Self {
-        Self { content: Content::Still(image), notes: Vec::new(), form, region: None }
+        Self { content: Content::Still(image), notes: Vec::new(), form, regions: Vec::new(), views: 0 }
     }
 
     /// Several frames, and nothing odd.
     pub(crate) fn cine(cine: Cine) -> Self {
         let form = OutputForm::cine(cine.spacing);
-        Self { content: Content::Cine(cine), notes: Vec::new(), form, region: None }
+        Self { content: Content::Cine(cine), notes: Vec::new(), form, regions: Vec::new(), views: 0 }
     }
 
     /// The same with what is odd about the file.
@@ -43,9 +45,10 @@ impl Recording {
         self
     }
 
-    /// The same with where the file says that the ultrasound image lies.
-    pub(crate) fn with_region(self, region: Option<Region>) -> Self {
-        Self { region, ..self }
+    /// The same with where the file says that ultrasound images lie, the one that decides first, and how many of them are
+    /// views side by side.
+    pub(crate) fn with_regions(self, regions: Vec<UltrasoundRegion>, views: usize) -> Self {
+        Self { regions, views, ..self }
     }
 
     /// Whether it holds frames over time.
@@ -124,9 +127,21 @@ impl Recording {
         &self.form
     }
 
-    /// Where the file says that the ultrasound image lies in the frame, if that can be.
+    /// Where the file says that ultrasound images lie in the frame, those in two dimensions, if that can be. The first is the
+    /// one whose pixel spacing counts.
+    pub fn regions(&self) -> &[UltrasoundRegion] {
+        &self.regions
+    }
+
+    /// How many views the file says lie side by side in a frame; 0 where it says nothing. More than one is not one image that
+    /// could be measured as a whole.
+    pub fn views(&self) -> usize {
+        self.views
+    }
+
+    /// Where the file says that the ultrasound image lies in the frame, the first of [`Self::regions`].
     pub fn region(&self) -> Option<Region> {
-        self.region
+        self.regions.first().map(|region| region.area)
     }
 
     /// The image of a recording that is no cine; `path` is what the error names.
@@ -150,6 +165,29 @@ pub(crate) struct Cine {
     frames: Vec<DynamicImage>,
     seconds: Vec<f64>,
     spacing: Option<[f64; 2]>,
+    /// From the numbers of each frame to values; empty where they are the values.
+    scales: Vec<Scale>,
+}
+
+/// From stored numbers to values: value = slope * number + intercept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Scale {
+    pub(crate) slope: f64,
+    pub(crate) intercept: f64,
+}
+
+impl Default for Scale {
+    fn default() -> Self {
+        Self { slope: 1.0, intercept: 0.0 }
+    }
+}
+
+impl Scale {
+    pub(crate) fn apply(self, numbers: &mut ldseg::Tensor) {
+        if self != Self::default() {
+            numbers.mapv_inplace(|number| (self.slope * f64::from(number) + self.intercept) as f32);
+        }
+    }
 }
 
 impl Cine {
@@ -169,11 +207,19 @@ impl Cine {
         if seconds.len() != frames.len() || seconds.iter().any(|seconds| !(seconds.is_finite() && *seconds > 0.0)) {
             return fail("does not say how long each of its frames is shown".into());
         }
-        Ok(Self { frames, seconds, spacing })
+        Ok(Self { frames, seconds, spacing, scales: Vec::new() })
+    }
+
+    /// The same, of frames that hold other numbers than the values that they stand for; one scale a frame.
+    pub(crate) fn scaled(self, scales: Vec<Scale>) -> Self {
+        Self { scales, ..self }
     }
 
     fn frame(&self, index: usize) -> Result<Image> {
-        let data = picture::intensities(&self.frames[index])?;
+        let mut data = picture::intensities(&self.frames[index])?;
+        if let Some(scale) = self.scales.get(index) {
+            scale.apply(&mut data);
+        }
         let geometry = self.spacing.map_or_else(Geometry::default, |spacing| Geometry::with_spacing(spacing.to_vec()));
         Ok(Image { data, geometry })
     }

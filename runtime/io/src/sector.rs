@@ -131,6 +131,7 @@ mod tests {
 
     use super::super::recording::Cine;
     use super::*;
+    use crate::regions::{RegionKind, UltrasoundRegion};
 
     const SIZE: [u32; 2] = [320, 240];
 
@@ -180,7 +181,8 @@ mod tests {
     #[test]
     fn a_region_of_the_file_counts_more_and_nothing_is_found_in_the_dark() {
         let region = Region { top: 1, left: 2, height: 30, width: 40 };
-        let told = recording(vec![frame(0)]).with_region(Some(region));
+        let said = UltrasoundRegion { area: region, kind: RegionKind::Tissue, spacing: None };
+        let told = recording(vec![frame(0)]).with_regions(vec![said], 1);
         assert_eq!(told.sector().unwrap(), Some(region));
         let dark = DynamicImage::new_luma8(SIZE[0], SIZE[1]);
         assert_eq!(recording(vec![dark.clone(), dark]).sector().unwrap(), None);

@@ -86,16 +86,15 @@ fn write_nifti<A>(
 
 /// The header of several maps `[N, ...]` on the image's grid, N along the file's last axis.
 pub(super) fn stack_header(form: &OutputForm, shape: &[usize]) -> Result<NiftiHeader> {
-    let identity = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
     let Some((&count, grid)) = shape.split_first().filter(|(_, grid)| matches!(grid.len(), 2 | 3)) else {
         let message = format!("cannot hold an array of {} axes, expected 3 or 4", shape.len());
         return Err(Error::new(ErrorKind::ShapeMismatch, message));
     };
     let mut header = match &form.0 {
         Form::Nifti(_) => output_header(form, grid)?,
-        Form::Placed { offset, direction, spacing } => header_from_lps(offset, direction, spacing, grid)?,
-        Form::Cine { spacing } => header_from_lps(&[0.0; 3], &identity, &frame_spacing(*spacing), grid)?,
-        Form::Picture => header_from_lps(&[0.0; 3], &identity, &[1.0; 3], grid)?,
+        Form::Placed { .. } => placed_header(form, grid)?,
+        Form::Cine { spacing } => unplaced_header(spacing.map(frame_spacing), grid)?,
+        Form::Picture => unplaced_header(None, grid)?,
     };
     header.dim = [1; 8];
     header.dim[0] = shape.len() as u16;
@@ -113,12 +112,8 @@ pub(super) fn stack_header(form: &OutputForm, shape: &[usize]) -> Result<NiftiHe
 fn output_header(form: &OutputForm, shape: &[usize]) -> Result<NiftiHeader> {
     let input = match &form.0 {
         Form::Nifti(header) => (**header).clone(),
-        Form::Placed { offset, direction, spacing } => header_from_lps(offset, direction, spacing, shape)?,
-        // Towards the right of the picture and down; frames have no place in space of their own.
-        Form::Cine { spacing } => {
-            let directions = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
-            header_from_lps(&[0.0; 3], &directions, &frame_spacing(*spacing), shape)?
-        }
+        Form::Placed { .. } => placed_header(form, shape)?,
+        Form::Cine { spacing } => unplaced_header(spacing.map(frame_spacing), shape)?,
         Form::Picture => {
             return Err(Error::new(ErrorKind::ShapeMismatch, "a picture has no third axis"));
         }
@@ -148,10 +143,28 @@ fn output_header(form: &OutputForm, shape: &[usize]) -> Result<NiftiHeader> {
     })
 }
 
-/// Along x, y and from frame to frame; 1 where it is not known, as NIfTI has no word for that.
-fn frame_spacing(spacing: Option<[f64; 2]>) -> [f64; 3] {
-    let [y, x] = spacing.unwrap_or([1.0; 2]);
+/// Along x, y and from frame to frame.
+fn frame_spacing([y, x]: [f64; 2]) -> [f64; 3] {
     [x, y, 1.0]
+}
+
+/// The header of a form that is [`Form::Placed`], of which it says what is known, and nothing else.
+fn placed_header(form: &OutputForm, shape: &[usize]) -> Result<NiftiHeader> {
+    let Form::Placed { offset, direction, spacing, placed } = &form.0 else { return unplaced_header(None, shape) };
+    if !placed {
+        return unplaced_header(*spacing, shape);
+    }
+    let header = header_from_lps(offset, direction, &spacing.unwrap_or([1.0; 3]), shape)?;
+    Ok(if spacing.is_some() { header } else { NiftiHeader { xyzt_units: 0, ..header } })
+}
+
+/// A header without a place in space: no sform and no qform; without a unit where the spacing is not known.
+fn unplaced_header(spacing: Option<[f64; 3]>, shape: &[usize]) -> Result<NiftiHeader> {
+    // Towards the right of a picture and down, as viewers show it that look at the sform whatever its code is.
+    let directions = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+    let header = header_from_lps(&[0.0; 3], &directions, &spacing.unwrap_or([1.0; 3]), shape)?;
+    let xyzt_units = if spacing.is_some() { header.xyzt_units } else { 0 };
+    Ok(NiftiHeader { sform_code: 0, xyzt_units, ..header })
 }
 
 /// A NIfTI header for a grid given as MetaImage does: x towards the patient's left, y to the back (LPS), where NIfTI

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use ldseg::image::{Geometry, Image, Region};
+use ldseg::image::{Image, Region};
 use ldseg::{Error, ErrorKind, Result};
 use serde::Serialize;
 
@@ -36,8 +36,11 @@ pub struct Decisions {
     pub sector: Sector,
     /// How large a voxel is.
     pub spacing: Spacing,
-    /// Which way up it is segmented.
+    /// Which way round it is segmented.
     pub orientation: Orientation,
+    /// How many views the file says lie side by side in a frame; 0 where it says nothing.
+    #[serde(skip)]
+    pub views: usize,
     /// What is odd about the file itself.
     #[serde(skip)]
     odd: Vec<String>,
@@ -84,12 +87,14 @@ pub enum Spacing {
     Unknown,
 }
 
-/// Which way up it is segmented.
+/// Which way round it is segmented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Orientation {
-    /// As it is stored: axes are neither turned nor exchanged.
+    /// As it is stored: a picture, or a volume that does not say how it lies in space.
     Stored,
+    /// A volume that is stored in this orientation. The segmenter turns it to the bundle's, and its segmentation back.
+    Known(ldseg::image::Orientation),
 }
 
 /// What a recording holds, as far as decisions ask.
@@ -101,6 +106,10 @@ pub struct Stored {
     pub coloured: bool,
     /// Spacing that the file tells.
     pub spacing: Option<Vec<f64>>,
+    /// How many views the file says lie side by side in a frame; 0 where it says nothing.
+    pub views: usize,
+    /// Orientation of a volume that tells it.
+    pub orientation: Option<ldseg::image::Orientation>,
     /// What is odd about the file.
     pub notes: Vec<String>,
 }
@@ -171,7 +180,8 @@ impl Decisions {
             channels: if channels == 1 && stored.coloured { Channels::Luminance } else { Channels::Stored },
             sector,
             spacing: Spacing::decide(stored.spacing.as_deref(), wish.spacing.as_deref(), stored.axes)?,
-            orientation: Orientation::Stored,
+            orientation: stored.orientation.map_or(Orientation::Stored, Orientation::Known),
+            views: stored.views,
             odd: stored.notes,
         })
     }
@@ -190,7 +200,19 @@ impl Decisions {
             Sector::NotFound => notes.push("shows no ultrasound sector, and all of it is segmented".into()),
         }
         notes.extend(self.spacing.note());
+        match (self.views, self.is_one_view()) {
+            (0 | 1, _) => {}
+            (views, true) => notes.push(format!("shows {views} views side by side, of which one is segmented")),
+            (views, false) => notes.push(format!(
+                "shows {views} views side by side, which are segmented as one picture and not measured as one"
+            )),
+        }
         notes
+    }
+
+    /// Whether what is segmented is one image, and not several views side by side: only then can it be measured.
+    pub fn is_one_view(&self) -> bool {
+        self.views <= 1 || self.part().is_some()
     }
 
     /// The part of a frame that is segmented, where it is not the whole.
@@ -207,7 +229,7 @@ impl Decisions {
         let image = if channels == 1 { image.into_grey() } else { image };
         let Image { data, geometry } = image;
         let geometry = match (&self.spacing, geometry) {
-            (Spacing::User(mm) | Spacing::UserNotFile { user: mm, .. }, _) => Geometry::with_spacing(mm.clone()),
+            (Spacing::User(mm) | Spacing::UserNotFile { user: mm, .. }, geometry) => geometry.respaced(mm.clone()),
             (_, geometry) => geometry,
         };
         Image { data, geometry }
@@ -229,10 +251,17 @@ pub fn prepare(image: Image, channels: usize) -> Result<(Image, Decisions)> {
         axes: image.spatial_axes(),
         coloured: image.is_coloured(),
         spacing: image.geometry.spacing.clone(),
+        views: 0,
+        orientation: orientation(&image),
         notes: Vec::new(),
     };
     let decisions = Decisions::about(stored, channels, &Wish::default(), || Ok(None))?;
     Ok((decisions.apply(image, channels), decisions))
+}
+
+/// That of a volume with a place in space.
+pub(crate) fn orientation(image: &Image) -> Option<ldseg::image::Orientation> {
+    image.geometry.orientation().filter(|_| image.spatial_axes() == 3)
 }
 
 #[cfg(test)]
@@ -240,7 +269,14 @@ mod tests {
     use super::*;
 
     fn stored(spacing: Option<&[f64]>, coloured: bool) -> Stored {
-        Stored { axes: 2, coloured, spacing: spacing.map(<[f64]>::to_vec), notes: vec!["is odd".into()] }
+        Stored {
+            axes: 2,
+            coloured,
+            spacing: spacing.map(<[f64]>::to_vec),
+            views: 1,
+            orientation: None,
+            notes: vec!["is odd".into()],
+        }
     }
 
     fn about(stored: Stored, channels: usize, wish: &Wish) -> Decisions {
@@ -273,6 +309,15 @@ mod tests {
         assert_eq!(about(stored(None, true), 3, &Wish::default()).channels, Channels::Stored);
         let grey = about(stored(None, true), 1, &Wish::default());
         assert_eq!(grey.to_string(), "is odd\nis in colour, and its luminance is taken");
+    }
+
+    #[test]
+    fn views_side_by_side_are_not_one_image() {
+        let two = || Stored { views: 2, ..stored(None, false) };
+        let whole = about(two(), 1, &Wish::default());
+        assert!(!whole.is_one_view() && whole.notes()[1].contains("not measured as one"), "{whole}");
+        let part = about(two(), 1, &Wish { crop_sector: true, ..Wish::default() });
+        assert!(part.is_one_view() && part.notes()[2].contains("of which one is segmented"), "{part}");
     }
 
     #[test]

@@ -292,6 +292,7 @@ impl Writer {
             #[cfg(feature = "dicom")]
             Output::Seg(_) => {
                 if let Some(seg) = self.seg.take() {
+                    note_once(found, seg.notes());
                     seg.write(path)?;
                 }
             }
@@ -303,6 +304,7 @@ impl Writer {
                     return Ok(false);
                 }
                 if let Some(report) = self.report.take() {
+                    note_once(found, report.notes());
                     report.write(&measurements, path)?;
                 }
             }
@@ -321,6 +323,16 @@ impl Writer {
     /// A still image's maps `[N, ...]`, or a cine's `[N, F, ...]`.
     fn stacks<T: Clone>(&self, frames: &[ArrayD<T>]) -> Result<ArrayD<T>> {
         if self.cine { along(1, frames) } else { Ok(frames[0].clone()) }
+    }
+}
+
+/// Adds what is not noted yet: several outputs may have the same to say of their source.
+#[cfg(feature = "dicom")]
+fn note_once(found: &mut Found, notes: &[String]) {
+    for note in notes {
+        if !found.notes.contains(note) {
+            found.notes.push(note.clone());
+        }
     }
 }
 

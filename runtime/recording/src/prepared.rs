@@ -6,7 +6,7 @@ use ldseg::image::Image;
 use ldseg::{Error, ErrorKind, Result};
 use ldseg_io::{OutputForm, Recording, read_files};
 
-use crate::decide::{Decisions, Stored, Wish};
+use crate::decide::{Decisions, Stored, Wish, orientation};
 
 /// A recording whose frames are ready to be segmented by a bundle of some number of channels.
 #[derive(Debug)]
@@ -30,6 +30,11 @@ impl Prepared {
             // An image of several files has as many channels as the bundle, none of them a colour.
             coloured: files.len() == 1 && recording.is_coloured(),
             spacing: recording.spacing(),
+            views: recording.views(),
+            orientation: match recording.is_cine() {
+                true => None,
+                false => orientation(&*recording.frame(0)?),
+            },
             notes: recording.notes().to_vec(),
         };
         let decisions =

@@ -94,6 +94,7 @@ mod whole {
             self.restart();
             let decisions = prepared.decisions();
             let (part, spacing) = (decisions.part(), decisions.spacing.of_pixel());
+            let heart = heart.filter(|_| decisions.is_one_view());
             let mut notes = decisions.notes();
             let mut segment = |runner: &mut Self, index: usize| {
                 let image = prepared.frame(index)?;

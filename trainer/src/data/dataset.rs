@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use ldseg::image::Labels;
+use ldseg::image::{Image, Labels, OrientationPolicy, Turn};
 use ldseg::preprocess::{Normalisation, Resampling, SpacingPolicy, image_to_grid, labels_to_grid};
 use ldseg::threads::on_all_cores;
 use ldseg::{Error, ErrorKind, Result, Tensor};
-use ldseg_io::read_labels;
+use ldseg_io::{read_recording, to_labels};
 use ldseg_recording::{Prepared, Wish};
 use ndarray::ArrayD;
 
@@ -21,6 +21,8 @@ pub struct Spec {
     pub size: Vec<usize>,
     /// Whether images are stretched to that grid, or resampled to a spacing and seen in windows of that size.
     pub spacing: SpacingPolicy,
+    /// The way round in which the network takes volumes.
+    pub orientation: OrientationPolicy,
     /// How images get onto that grid; labels take the nearest neighbour.
     pub resampling: Resampling,
     /// How intensities are normalised later.
@@ -53,6 +55,11 @@ pub struct Dataset {
 }
 
 impl Spec {
+    /// The way round in which the network takes images: of pictures as they are stored.
+    fn orientation(&self) -> OrientationPolicy {
+        if self.size.len() == 3 { self.orientation } else { OrientationPolicy::Stored }
+    }
+
     /// The class that each stored value stands for.
     ///
     /// # Errors
@@ -77,7 +84,7 @@ impl Spec {
     }
 }
 
-/// Loads one case: image and labels resampled to the network's grid, stored values mapped to class indices.
+/// Loads one case: image and labels turned to the recipe's orientation and resampled to the network's grid, stored values mapped to class indices.
 ///
 /// # Errors
 /// Those of reading; [`ErrorKind::ShapeMismatch`] if image and labels have different grids, or another number of axes or
@@ -87,13 +94,21 @@ pub fn load_case(case: &Case, spec: &Spec) -> Result<(Sample, Vec<String>)> {
     let class_of_value = spec.class_of_value()?;
     let prepared = Prepared::open(&case.images, spec.channels, &Wish::default())?;
     let image = prepared.still()?;
-    let mut labels = read_labels(&case.labels)?;
-    let grid = &image.data.shape()[1..];
-    if grid != labels.shape() {
-        let message =
-            format!("has size {grid:?}, but its label map {} has size {:?}", case.labels.display(), labels.shape());
-        return Err(Error::new(ErrorKind::ShapeMismatch, message).in_file(case.image()));
-    }
+    let label_recording = read_recording(&case.labels)?;
+    let said = prepared.decisions().notes();
+    let said_of_labels: Vec<_> = label_recording
+        .notes()
+        .iter()
+        .filter(|note| !said.contains(note))
+        .map(|note| format!("its label map: {note}"))
+        .collect();
+    let label_image = label_recording.into_still(&case.labels)?;
+    let mut labels = to_labels(&label_image).map_err(|error| error.in_file(&case.labels))?;
+    // Each is turned by its own affine: the labels onto the image, then both to the recipe's orientation.
+    let onto = onto_image(&label_image, &image, case)?;
+    let turn = spec.orientation().turn(&image.geometry);
+    labels = turn.array(onto.array(labels));
+    let image = turn.image(image);
     to_classes(&mut labels, &class_of_value, &case.labels)?;
     let size = spec.spacing.grid(&image, &spec.size).map_err(|error| error.in_file(case.image()))?;
     let image =
@@ -101,7 +116,20 @@ pub fn load_case(case: &Case, spec: &Spec) -> Result<(Sample, Vec<String>)> {
     let (mut image, labels) = (c_ordered(image), c_ordered(labels_to_grid(&labels, &size)));
     let windows = spec.spacing != SpacingPolicy::Stretch;
     let patches = windows.then(|| Patches::new(&mut image, &labels, spec.normalisation));
-    Ok((Sample { image, labels, patches }, prepared.decisions().notes()))
+    Ok((Sample { image, labels, patches }, [said, said_of_labels].concat()))
+}
+
+/// The turn that brings a case's label map onto its image.
+///
+/// # Errors
+/// [`ErrorKind::ShapeMismatch`], naming both, where they do not lie on one grid.
+pub(super) fn onto_image(labels: &Image, image: &Image, case: &Case) -> Result<Turn> {
+    // Said of the image, as its label map is what is more easily exchanged.
+    let turn = image.turn_onto(labels).map_err(|difference| {
+        let message = difference.message(format_args!("its label map {}", case.labels.display()));
+        Error::new(ErrorKind::ShapeMismatch, message).in_file(case.image())
+    })?;
+    Ok(turn.inverse())
 }
 
 /// The same array, C-ordered in memory too.
@@ -172,6 +200,7 @@ mod tests {
             channels: 1,
             size: vec![2, 4],
             spacing: SpacingPolicy::Stretch,
+            orientation: OrientationPolicy::Stored,
             resampling: Resampling::Linear,
             normalisation: Normalisation::MinMax,
             class_values,
@@ -231,6 +260,6 @@ mod tests {
         GrayImage::new(8, 5).save(dir.path().join("a_gt.png")).unwrap();
         let message = load(&spec()).to_string();
         assert!(message.contains("a.png: has size [4, 8], but its label map"), "{message}");
-        assert!(message.contains("a_gt.png has size [5, 8]"), "{message}");
+        assert!(message.contains("a_gt.png has [5, 8]"), "{message}");
     }
 }

@@ -3,22 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ldseg::files::write_bytes;
+use ldseg::image::{Orientation, OrientationPolicy};
 use ldseg::threads::on_all_cores;
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::{read_channels, read_image, to_labels};
+use ldseg_io::{read_files, read_recording, to_labels};
 
+use super::dataset::onto_image;
 use super::discover::{Case, Layout, find, read_dataset_json};
+use super::first_few;
 use crate::recipe::Recipe;
 
 /// A class that fewer than this part of the cases hold may be a slip of the annotator's.
 const RARE: f64 = 0.01;
 /// Spacings that differ from the median by more than this factor are suspicious.
 const SPACING_FACTOR: f64 = 2.0;
-/// Relative difference of the spacings of an image and its label map that rounding does not explain.
-const SPACING_TOLERANCE: f64 = 0.01;
 
 /// What a data set holds.
 #[derive(Debug, Clone)]
@@ -37,7 +38,14 @@ pub struct Inspection {
 /// What one readable case holds.
 #[derive(Debug, Clone)]
 struct Looked {
+    /// Of a volume turned to RAS.
     size: Vec<usize>,
+    /// In which a volume is stored.
+    orientation: Option<Orientation>,
+    /// Whether the label map is stored the other way round than its image.
+    turned_labels: bool,
+    /// What the readers found odd, and in which file.
+    notes: Vec<(String, PathBuf)>,
     channels: usize,
     spacing: Vec<f64>,
     knows_spacing: bool,
@@ -75,9 +83,18 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
 /// What a case holds, if it can be read, and what is suspicious about it alone.
 fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
     let mut findings = Vec::new();
-    let both = [read_channels(&case.images), read_image(&case.labels)]
-        .map(|image| image.map_err(|e| findings.push(e.to_string())).ok());
-    let [Some(image), Some(label_image)] = both else { return (None, findings) };
+    let both = [(read_files(&case.images), case.image()), (read_recording(&case.labels), &case.labels)].map(
+        |(recording, path)| {
+            let still = recording.and_then(|recording| {
+                let notes = recording.notes().to_vec();
+                recording.into_still(path).map(|image| (image, notes))
+            });
+            still.map_err(|e| findings.push(e.to_string())).ok()
+        },
+    );
+    let [Some((image, said)), Some((label_image, said_of_labels))] = both else { return (None, findings) };
+    let notes = said.into_iter().map(|note| (note, case.image().to_path_buf()));
+    let notes = notes.chain(said_of_labels.into_iter().map(|note| (note, case.labels.clone()))).collect();
     let shown = case.labels.display();
     let labels = match to_labels(&label_image) {
         Ok(labels) => labels,
@@ -86,20 +103,15 @@ fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
             return (None, findings);
         }
     };
-    let grid = &image.data.shape()[1..];
-    if grid != labels.shape() {
-        findings.push(format!(
-            "{}: has size {grid:?}, but its label map {shown} has {:?}",
-            case.image().display(),
-            labels.shape()
-        ));
+    if let Err(error) = onto_image(&label_image, &image, case) {
+        findings.push(error.to_string());
     }
-    let differ = |(a, b): (&f64, &f64)| (a - b).abs() > SPACING_TOLERANCE * a;
-    if let (Some(a), Some(b)) = (image.spacing(), label_image.spacing())
-        && a.iter().zip(b).any(differ)
-    {
-        findings.push(format!("{}: has spacing {a:?} mm, but its label map {shown} has {b:?}", case.image().display()));
-    }
+    let orientation = image.geometry.orientation().filter(|_| image.spatial_axes() == 3);
+    // As the recipe that is proposed takes it.
+    let image = match orientation {
+        Some(_) => OrientationPolicy::default().turn(&image.geometry).image(image),
+        None => image,
+    };
     let fold = |f: fn(f32, f32) -> f32| image.data.iter().copied().reduce(f).unwrap_or(f32::NAN);
     let range = [fold(f32::min), fold(f32::max)];
     if range[0] == range[1] {
@@ -115,7 +127,14 @@ fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
     image.data.shape().hash(&mut hasher);
     image.data.iter().for_each(|value| value.to_bits().hash(&mut hasher));
     let looked = Looked {
-        size: grid.to_vec(),
+        size: image.data.shape()[1..].to_vec(),
+        orientation,
+        turned_labels: label_image
+            .geometry
+            .orientation()
+            .zip(orientation)
+            .is_some_and(|(labels, image)| labels != image),
+        notes,
         channels: image.data.shape()[0],
         knows_spacing: image.spacing().is_some(),
         spacing: image.spacing_or_ones(),
@@ -169,6 +188,7 @@ impl Inspection {
                 ));
             }
         }
+        self.compare_places(&mut found);
         let instances = self.looks_like_instances();
         for (value, (cases, _)) in self.values().into_iter().filter(|_| !instances) {
             if (cases.len() as f64) < RARE * self.cases.len() as f64 || cases.len() == 1 && self.cases.len() > 9 {
@@ -179,6 +199,56 @@ impl Inspection {
             }
         }
         self.findings.extend(found);
+    }
+
+    /// What the files say of how they lie in space.
+    fn compare_places(&self, found: &mut Vec<String>) {
+        let mut notes = BTreeMap::<&str, Vec<&Path>>::new();
+        for (note, path) in self.cases.iter().flat_map(|case| &case.notes) {
+            notes.entry(note).or_default().push(path);
+        }
+        for (note, paths) in notes {
+            let first = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
+            match paths.len() {
+                1 => found.push(format!("{first}: {note}")),
+                count => found.push(format!("{count} files, the first is {first}: {note}")),
+            }
+        }
+        let named = |found: &dyn Fn(&Looked) -> bool| -> Vec<String> {
+            self.cases.iter().filter(|case| found(case)).map(|case| case.name.clone()).collect()
+        };
+        let left = named(&|case| case.orientation.is_some_and(Orientation::is_left_handed));
+        let right = named(&|case| case.orientation.is_some_and(|found| !found.is_left_handed()));
+        if !left.is_empty() && !right.is_empty() {
+            let (count, which) = if left.len() <= right.len() { ("left", left) } else { ("right", right) };
+            found.push(format!(
+                "volumes are stored in left- and right-handed orders of axes; {count}-handed are {}: training turns all by \
+                 their affine, make sure that it is right",
+                first_few(&which)
+            ));
+        }
+        let turned = named(&|case| case.turned_labels);
+        if !turned.is_empty() {
+            found.push(format!(
+                "label maps are stored the other way round than their images in {}: training turns them by their affine, \
+                 make sure that it is right",
+                first_few(&turned)
+            ));
+        }
+        let unknown = named(&|case| case.size.len() == 3 && case.orientation.is_none());
+        if !unknown.is_empty() && unknown.len() < self.cases.len() {
+            found.push(format!(
+                "of some volumes it is not known how they lie in space, and of others it is: {}",
+                first_few(&unknown)
+            ));
+        }
+    }
+
+    /// How many cases are stored in each orientation.
+    fn orientations(&self) -> BTreeMap<Orientation, usize> {
+        let mut counts = BTreeMap::new();
+        self.cases.iter().filter_map(|case| case.orientation).for_each(|found| *counts.entry(found).or_insert(0) += 1);
+        counts
     }
 
     /// For each label value the names of the cases that hold it and its part of all voxels.
@@ -349,6 +419,12 @@ impl fmt::Display for Inspection {
         let told =
             if self.has_spacing { format!("{} mm", by_axis(&spacing)) } else { "not told by the files".to_owned() };
         writeln!(f, "spacing      {told}")?;
+        if axes == 3 {
+            let found = self.orientations();
+            let shown: Vec<String> = found.iter().map(|(code, count)| format!("{code} in {count} cases")).collect();
+            let shown = if shown.is_empty() { "not told by the files".to_owned() } else { shown.join(", ") };
+            writeln!(f, "orientation  {shown}; sizes and spacing are of volumes turned to RAS")?;
+        }
         writeln!(f, "intensities  {}", span(self.cases.iter().flat_map(|case| case.range)))?;
         let values = self.values();
         if self.looks_like_instances() {

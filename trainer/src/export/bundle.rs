@@ -31,6 +31,7 @@ pub fn manifest(recipe: &Recipe) -> Manifest {
         spatial_axes: config.spatial_axes(),
         input_size: config.input_size.clone(),
         spacing: recipe.preprocessing.spacing.clone(),
+        orientation: (config.spatial_axes() == 3).then_some(recipe.preprocessing.orientation),
         channels: config.channels,
         normalisation: recipe.preprocessing.normalisation,
         resampling: recipe.preprocessing.resampling,

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::tensor::Device;
 use ldseg::diffusion::{LatentStandardisation, Prediction, Sampler};
+use ldseg::image::OrientationPolicy;
 use ldseg::{Error, ErrorKind, Result};
 
 use crate::data::Validation;
 use crate::export;
 use crate::model::{NetworkConfig, Networks, Preset};
-use crate::recipe::{ClassRecipe, DataCard, Diffusion, NetworkRecipe, Recipe};
+use crate::recipe::{ClassRecipe, DataCard, Diffusion, NetworkRecipe, Preprocessing, Recipe};
 use assign::assign;
 use weights::Weights;
 
@@ -196,7 +197,8 @@ impl Release {
                 separable: false,
                 deterministic: false,
             },
-            preprocessing: Default::default(),
+            // The release takes volumes as they are stored.
+            preprocessing: Preprocessing { orientation: OrientationPolicy::Stored, ..Preprocessing::default() },
             diffusion: Diffusion {
                 prediction: Prediction::Reference,
                 latent_standardisation: LatentStandardisation::EachStep,

@@ -15,7 +15,7 @@ use ldseg::image::Image;
 use ldseg::queue::{Queue, WhenFull};
 use ldseg::segmenter::{Segmentation, Segmenter};
 use ldseg::{Error, ErrorKind, Result, Tensor};
-use ldseg_io::{OutputForm, case_name, write_labels};
+use ldseg_io::{OutputForm, output_name, write_labels};
 use ldseg_recording::decide::prepare;
 use ldseg_recording::heart::{LeftHeart, Measured};
 use ldseg_recording::results::{ClassResult, SPACING_NEEDED, mean};
@@ -263,18 +263,19 @@ impl Stream {
         let frame = self.runner.segment(&image, decisions.part(), waiting.index).map_err(in_file)?;
         let segmentation = frame.segmentation;
         let output = self.output.as_ref().map(|folder| {
-            let name = file.and_then(case_name).unwrap_or_else(|| format!("frame{:06}", waiting.index));
+            let name = file.and_then(output_name).unwrap_or_else(|| format!("frame{:06}", waiting.index));
             folder.join(format!("{name}.png"))
         });
         if let Some(path) = &output {
             write_labels(path, &segmentation.labels, &OutputForm::picture())?;
         }
         let mut notes = decisions.notes();
-        let measured = match &self.heart {
+        let heart = self.heart.as_ref().filter(|_| decisions.is_one_view());
+        let measured = match heart {
             Some(heart) => heart.measure(&segmentation.labels, spacing)?,
             None => Measured::default(),
         };
-        if self.heart.is_some() && spacing.is_none() {
+        if heart.is_some() && spacing.is_none() {
             notes.push(format!("is not measured: {SPACING_NEEDED}"));
         }
         let classes = ClassResult::all(self.bundle.manifest(), &segmentation)?;

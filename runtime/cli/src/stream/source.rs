@@ -78,19 +78,27 @@ pub(super) fn watch(folder: &Path, idle: Option<Duration>, queue: &Queue<Waiting
     let failed = |e| Error::with_source(ErrorKind::Io, "cannot read the folder", e).in_file(folder);
     // What a file's size was at the last look; `None` once it is in the queue.
     let mut seen: HashMap<PathBuf, Option<u64>> = HashMap::new();
+    // Files that are no images, and their size when they were looked into.
+    let mut others: HashMap<PathBuf, u64> = HashMap::new();
     let (mut index, mut last_new) = (0, Instant::now());
     loop {
         let mut there = Vec::new();
         for entry in fs::read_dir(folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-            if !hidden && is_image_file(&path) {
+            let size = fs::metadata(&path).map_or(0, |data| data.len());
+            if others.get(&path) == Some(&size) {
+                continue;
+            }
+            if is_image_file(&path) {
                 there.push(path);
+            } else {
+                others.insert(path, size);
             }
         }
         there.sort();
         // Files that are gone are forgotten: memory is bounded by what is in the folder.
         seen.retain(|path, _| there.binary_search(path).is_ok());
+        others.retain(|path, _| path.exists());
         for path in there {
             let Ok(size) = fs::metadata(&path).map(|data| data.len()) else { continue };
             match seen.get(&path) {

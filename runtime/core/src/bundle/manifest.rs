@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diffusion::{LatentStandardisation, MAX_TIMESTEPS, Prediction, Sampler, Schedule, ScheduleKind};
 use crate::engine::NetworkSpec;
+use crate::image::OrientationPolicy;
 use crate::preprocess::{Normalisation, Resampling, SpacingPolicy};
 use crate::{Error, ErrorKind, Result};
 
@@ -32,6 +33,9 @@ pub struct Manifest {
     pub input_size: Vec<usize>,
     /// How the file's voxel spacing is honoured.
     pub spacing: SpacingPolicy,
+    /// The way round in which the networks take volumes: `RAS` where absent. Pictures have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orientation: Option<OrientationPolicy>,
     /// Image channels: 1 for grey, 3 for RGB; [`MAX_CHANNELS`] at most.
     pub channels: usize,
     /// Intensity normalisation, per image.
@@ -180,6 +184,11 @@ impl Manifest {
         Schedule::shifted(self.schedule, self.timesteps, self.log_snr_shift)
     }
 
+    /// The way round in which the networks take images: of pictures as they are stored.
+    pub fn orientation(&self) -> OrientationPolicy {
+        if self.spatial_axes == 3 { self.orientation.unwrap_or_default() } else { OrientationPolicy::Stored }
+    }
+
     /// Checks everything that the types alone don't.
     ///
     /// # Errors
@@ -204,6 +213,9 @@ impl Manifest {
                 self.latent_shape,
                 self.spatial_axes + 1
             ));
+        }
+        if self.orientation.is_some() && self.spatial_axes == 2 {
+            return fail("orientation is given, expected none for pictures".into());
         }
         if let Some(problem) = self.spacing.problem(self.spatial_axes) {
             return fail(problem);

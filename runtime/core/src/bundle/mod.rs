@@ -79,6 +79,7 @@ pub(crate) mod test_support {
             spatial_axes: 2,
             input_size: vec![4, 6],
             spacing: SpacingPolicy::Stretch,
+            orientation: None,
             channels: 1,
             normalisation: Normalisation::MinMax,
             resampling: Resampling::Linear,

@@ -41,7 +41,7 @@ impl Segmenter {
     }
 
     /// The latents `[1, C, ...]` that [`Self::segment`] goes through with one sample, from the noise to the result, each
-    /// with the label map that it decodes to, in the image's own grid.
+    /// with the label map that it decodes to, in the image's own grid; the latents are turned as the networks take them.
     ///
     /// # Errors
     /// As [`Self::segment`]; [`ErrorKind::Setting`] for more than one sample, or an image of several windows.
@@ -51,7 +51,8 @@ impl Segmenter {
         if options.samples != 1 {
             return fail(format!("{} samples are asked for, expected 1: one latent is followed", options.samples));
         }
-        let input = self.input(image)?;
+        let (image, back) = self.turned(image);
+        let input = self.input(&image)?;
         let windows = Windows::new(&input.shape()[1..], &self.manifest.input_size);
         if windows.count() != 1 {
             return fail(format!("is seen in {} windows, expected 1: one latent is followed", windows.count()));
@@ -65,7 +66,7 @@ impl Segmenter {
         let grid = &image.data.shape()[1..];
         let traced = latents.into_iter().map(|z| {
             let own = windows.blend(&mut |_| Ok(self.decode(&z)?.index_axis_move(Axis(0), 0)))?;
-            Ok((z, argmax(&probabilities_to_grid(&own, grid, self.manifest.resampling))))
+            Ok((z, back.array(argmax(&probabilities_to_grid(&own, grid, self.manifest.resampling)))))
         });
         traced.collect()
     }

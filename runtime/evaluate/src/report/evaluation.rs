@@ -59,9 +59,9 @@ pub(super) fn metrics(found: &Evaluation, html: &mut Html) {
         })
     };
     html.table(&caption, &titles, &order.iter().filter_map(row).collect::<Vec<_>>());
-    if found.cases.iter().any(|case| case.spacing_from == "assumed") {
+    if found.cases.iter().any(|case| case.spacing_from == "unknown") {
         html.element("p", &[("class", &"note")], |html| {
-            html.text("The files do not tell their spacing: mm are pixels of the label maps.");
+            html.text("Of some files the spacing is not known: they have no measure in mm or ml.");
         });
     }
     if !found.failed.is_empty() {

@@ -7,7 +7,7 @@ use super::evaluation::remarkable;
 use super::found::Evaluation;
 use super::html::Html;
 use crate::render::{Comparison, comparison};
-use crate::scoring::{ClassSpec, pair, reference_labels};
+use crate::scoring::{ClassSpec, labels_of, pair};
 use ldseg::metrics::{dice_per_class, nanmean};
 use ldseg::segmenter::{SegmentOptions, Segmenter};
 use ldseg::{Error, ErrorKind, Result};
@@ -63,9 +63,9 @@ type Example = (Shown, Vec<f64>, Vec<String>);
 fn segmented((image, labels): (&Path, &Path), images: &Images, segmenter: &mut Segmenter) -> Result<Example> {
     let manifest = segmenter.manifest();
     let (options, count) = (SegmentOptions::defaults(manifest), manifest.classes.len());
-    let reference = reference_labels(labels, images.classes.as_deref(), count)?;
     let prepared = Prepared::open(&[image.to_path_buf()], manifest.channels, &Wish::default())?;
     let image_data = prepared.still()?;
+    let reference = labels_of(&image_data, image, labels, images.classes.as_deref(), count)?;
     let drawn = segmenter.segment(&image_data, &options).and_then(|result| {
         let Comparison { image, reference: expected, found } =
             comparison(&image_data, &reference, &result.labels, &segmenter.manifest().classes, SIZE)?;

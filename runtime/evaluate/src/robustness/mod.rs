@@ -11,7 +11,7 @@ pub use corrupt::{Corruption, corrupt};
 pub use report::Report;
 
 use crate::metrics::summary::Bootstrap;
-use crate::scoring::{ClassSpec, Pair, pair, patient_from_name, read_patients, reference_labels};
+use crate::scoring::{ClassSpec, Pair, labels_of, pair, patient_from_name, read_patients};
 use ldseg::image::{Image, Labels};
 use ldseg::metrics::dice_per_class;
 use ldseg::metrics::nanmean;
@@ -140,14 +140,9 @@ fn score(
             images.push((channels, prepared.still()?));
         }
     }
-    let size = images.first().map(|(_, image)| image.data.shape()[1..].to_vec()).unwrap_or_default();
     let count = subjects.first().map_or(0, |subject| subject.segmenter.manifest().classes.len());
-    let labels = reference_labels(&labels_path, classes, count)?;
-    if size != labels.shape() {
-        let (found, expected) = (&size, labels.shape());
-        let message = format!("has size {found:?}, but its label map {} has {expected:?}", labels_path.display());
-        return Err(Error::new(ErrorKind::ShapeMismatch, message).in_file(&path));
-    }
+    let Some((_, image)) = images.first() else { return Ok(Vec::new()) };
+    let labels = labels_of(image, &path, &labels_path, classes, count)?;
     let strengths = settings.corruptions.iter().flat_map(|corruption| {
         settings.strengths(*corruption).into_iter().map(|strength| (Some(*corruption), strength))
     });

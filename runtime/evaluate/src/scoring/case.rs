@@ -13,10 +13,8 @@ use crate::metrics::surface::{SurfaceDistances, SurfaceKind};
 use ldseg::image::{Image, Labels};
 use ldseg::metrics::Overlap;
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::{read_image, to_labels};
-
-/// Greatest relative difference of the spacings of a prediction and its label map.
-const SPACING_TOLERANCE: f64 = 0.01;
+use ldseg_io::{read_recording, to_labels};
+use ldseg_recording::decide::Spacing;
 
 /// Where the spacing comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -28,8 +26,8 @@ pub enum SpacingSource {
     Prediction,
     /// [`Settings::picture_spacing_mm`].
     Given,
-    /// Nowhere: pixels of 1 mm are assumed.
-    Assumed,
+    /// Nowhere: no measure in mm or ml is defined.
+    Unknown,
 }
 
 /// What a map's objects were taken from.
@@ -45,8 +43,8 @@ pub enum ObjectSource {
 /// The scores of one case.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CaseScores {
-    /// Along the array's axes, slowest first, mm.
-    pub spacing_mm: Vec<f64>,
+    /// Along the axes of the label map's array, slowest first, mm; `None` where it is not known.
+    pub spacing_mm: Option<Vec<f64>>,
     /// Where that comes from.
     pub spacing_from: SpacingSource,
     /// What the prediction's and the reference's objects are, where they were compared.
@@ -57,6 +55,9 @@ pub struct CaseScores {
     /// Of the samples and probabilities, where they lie beside the prediction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampling: Option<SamplingScores>,
+    /// What has to be known of the files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Class indices above 0 that the prediction holds.
     #[serde(skip)]
     pub predicted: Vec<u8>,
@@ -68,7 +69,7 @@ pub struct CaseScores {
 /// Reads and scores one prediction.
 ///
 /// # Errors
-/// Those of reading, naming the file; [`ErrorKind::ShapeMismatch`] where sizes or spacings differ;
+/// Those of reading, naming the file; [`ErrorKind::ShapeMismatch`] where the two do not lie on one grid;
 /// [`ErrorKind::Format`] for values that are of no class, and for objects in a volume.
 pub(super) fn score(
     prediction: &Path,
@@ -76,11 +77,16 @@ pub(super) fn score(
     classes: Option<&[ClassSpec]>,
     settings: &Settings,
 ) -> Result<CaseScores> {
-    let (predicted_image, reference_image) = (read_image(prediction)?, read_image(labels)?);
-    let mut predicted = to_labels(&predicted_image).map_err(|e| e.in_file(prediction))?;
+    let (predicted_image, reference_image, notes) = read_both(prediction, labels)?;
+    let turn = predicted_image.turn_onto(&reference_image).map_err(|difference| {
+        let message = difference.message(format_args!("its label map {}", labels.display()));
+        Error::new(ErrorKind::ShapeMismatch, message).in_file(prediction)
+    })?;
+    let mut predicted = turn.array(to_labels(&predicted_image).map_err(|e| e.in_file(prediction))?);
     let mut reference = to_labels(&reference_image).map_err(|e| e.in_file(labels))?;
-    let (spacing, spacing_from) = spacing(&predicted_image, &reference_image, labels, settings.picture_spacing_mm)
-        .map_err(|e| e.in_file(prediction))?;
+    let predicted_image = turn.image(predicted_image);
+    let (spacing, spacing_from, note) = spacing(&predicted_image, &reference_image, settings.picture_spacing_mm)?;
+    let notes = notes.into_iter().chain(note).collect();
     if let Some(classes) = classes {
         reference_to_classes(&mut reference, classes).map_err(|e| e.in_file(labels))?;
         check_indices(&predicted, classes.len()).map_err(|e| e.in_file(prediction))?;
@@ -90,14 +96,17 @@ pub(super) fn score(
         return Err(Error::new(ErrorKind::Format, message).in_file(prediction));
     }
     let mut scores = CaseScores {
-        spacing_mm: spacing,
+        spacing_mm: spacing.clone(),
         spacing_from,
         objects: None,
         classes: BTreeMap::new(),
         sampling: None,
+        notes,
         predicted: Vec::new(),
         referenced: Vec::new(),
     };
+    // Distances in voxels are thrown away where the spacing is not known.
+    let spacing = spacing.unwrap_or_else(|| vec![1.0; reference.ndim()]);
     let instances = (settings.objects == Some(ObjectChoice::Instances)).then(|| {
         let both = [&predicted, &reference].map(instances);
         // For all else the instances are one class.
@@ -106,7 +115,7 @@ pub(super) fn score(
         }
         both
     });
-    scores.sampling = sampling::score(prediction, &reference)?;
+    scores.sampling = sampling::score(prediction, &reference, turn)?;
     let overlap = Overlap::between(&predicted, &reference);
     scores.predicted = (1..=255).filter(|class| overlap.in_prediction(*class) > 0).collect();
     scores.referenced = (1..=255).filter(|class| overlap.in_reference(*class) > 0).collect();
@@ -115,7 +124,7 @@ pub(super) fn score(
         None => [scores.predicted.as_slice(), &scores.referenced].concat(),
     };
     for class in of_classes {
-        let mut values = measures(&predicted, &reference, &overlap, class, &scores.spacing_mm, settings);
+        let mut values = measures(&predicted, &reference, &overlap, class, &spacing, settings);
         if let Some(choice) = settings.objects {
             let (objects, sources) = match (&instances, choice) {
                 (Some([(p, from_p), (r, from_r)]), _) => ([p.clone(), r.clone()], [*from_p, *from_r]),
@@ -124,11 +133,14 @@ pub(super) fn score(
                     (components, [ObjectSource::Components; 2])
                 }
             };
-            let found = compare_objects(&objects[0], &objects[1], &scores.spacing_mm);
+            let found = compare_objects(&objects[0], &objects[1], &spacing);
             values.set(Measure::ObjectF1, found.f1);
             values.set(Measure::ObjectDice, found.dice);
             values.set(Measure::ObjectHausdorff, found.hausdorff);
             scores.objects = Some(sources);
+        }
+        if scores.spacing_mm.is_none() {
+            values.forget_lengths();
         }
         scores.classes.insert(class, values);
     }
@@ -179,31 +191,39 @@ fn measures(
     values
 }
 
-/// The spacing of both, after making sure that they have the same grid.
+/// A prediction, its label map, and what has to be known of the two files.
+fn read_both(prediction: &Path, labels: &Path) -> Result<(Image, Image, Vec<String>)> {
+    let (predicted, reference) = (read_recording(prediction)?, read_recording(labels)?);
+    let said = [&predicted, &reference].map(|recording| recording.notes().to_vec());
+    let (predicted, reference) = (predicted.into_still(prediction)?, reference.into_still(labels)?);
+    let [one, other] = [&predicted, &reference].map(|image| image.geometry.affine.is_some());
+    let mut notes = Vec::new();
+    // Of pictures, and of frames over time, none is missed.
+    if predicted.spatial_axes() == 3 && (one || other) {
+        let [of_prediction, of_labels] = said;
+        notes.extend(of_prediction.into_iter().map(|note| format!("the prediction: {note}")));
+        notes.extend(of_labels.into_iter().map(|note| format!("the label map: {note}")));
+        if one != other {
+            notes.push("the prediction and its label map are compared as they are stored".into());
+        }
+    }
+    Ok((predicted, reference, notes))
+}
+
+/// What is known of the spacing of both, which lie on one grid, and where from; a note where the settings say something else
+/// than the files.
 fn spacing(
     prediction: &Image,
     reference: &Image,
-    labels: &Path,
     given: Option<[f64; 2]>,
-) -> Result<(Vec<f64>, SpacingSource)> {
-    let fail = |what: &str, found: String, expected: String| {
-        let message = format!("has {what} {found}, but its label map {} has {expected}", labels.display());
-        Err(Error::new(ErrorKind::ShapeMismatch, message))
+) -> Result<(Option<Vec<f64>>, SpacingSource, Option<String>)> {
+    let (file, source) = match (prediction.spacing(), reference.spacing()) {
+        (_, Some(spacing)) => (Some(spacing), SpacingSource::Labels),
+        (Some(spacing), None) => (Some(spacing), SpacingSource::Prediction),
+        (None, None) => (None, SpacingSource::Unknown),
     };
-    let (size, expected) = (&prediction.data.shape()[1..], &reference.data.shape()[1..]);
-    if size != expected {
-        return fail("size", format!("{size:?}"), format!("{expected:?}"));
-    }
-    let differ = |(a, b): (&f64, &f64)| (a - b).abs() > SPACING_TOLERANCE * b;
-    match (prediction.spacing(), reference.spacing()) {
-        (Some(found), Some(expected)) if found.iter().zip(expected).any(differ) => {
-            fail("spacing", format!("{found:?} mm"), format!("{expected:?} mm"))
-        }
-        (_, Some(spacing)) => Ok((spacing.to_vec(), SpacingSource::Labels)),
-        (Some(spacing), None) => Ok((spacing.to_vec(), SpacingSource::Prediction)),
-        (None, None) => Ok(match given {
-            Some(given) => (given.to_vec(), SpacingSource::Given),
-            None => (reference.spacing_or_ones(), SpacingSource::Assumed),
-        }),
-    }
+    let given = given.filter(|_| reference.spatial_axes() == 2);
+    let decided = Spacing::decide(file, given.as_ref().map(<[f64; 2]>::as_slice), reference.spatial_axes())?;
+    let source = if given.is_some() { SpacingSource::Given } else { source };
+    Ok((decided.known().map(<[f64]>::to_vec), source, decided.note()))
 }

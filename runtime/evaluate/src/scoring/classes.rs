@@ -7,9 +7,9 @@ use serde::Deserialize;
 use yaml_serde::Value;
 
 use ldseg::bundle::Measure;
-use ldseg::image::Labels;
+use ldseg::image::{Image, Labels};
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::read_labels;
+use ldseg_io::{read_image, read_labels};
 
 /// A class; its place in the list is its index.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -85,6 +85,25 @@ pub fn reference_labels(path: &Path, classes: Option<&[ClassSpec]>, count: usize
         None => check_indices(&labels, count),
     };
     checked.map(|()| labels).map_err(|e| e.in_file(path))
+}
+
+/// [`reference_labels`] of an image, turned to the way round in which the image is stored; `image` is in the file `path`.
+///
+/// # Errors
+/// Those of [`reference_labels`]; [`ErrorKind::ShapeMismatch`], naming the image, where the two do not lie on one grid.
+pub fn labels_of(
+    image: &Image,
+    path: &Path,
+    labels: &Path,
+    classes: Option<&[ClassSpec]>,
+    count: usize,
+) -> Result<Labels> {
+    let label_image = read_image(labels)?;
+    let turn = image.turn_onto(&label_image).map_err(|difference| {
+        let message = difference.message(format_args!("its label map {}", labels.display()));
+        Error::new(ErrorKind::ShapeMismatch, message).in_file(path)
+    })?;
+    Ok(turn.inverse().array(reference_labels(labels, classes, count)?))
 }
 
 /// Maps the stored values of a reference to class indices.

@@ -1,7 +1,8 @@
 //! Scores segmentations against reference label maps: every measure of every class in every case, and their averages.
 //!
 //! Conventions: a measure that a case does not define, such as the Dice of a class that neither map holds, is NaN, `null`
-//! in JSON, and left out of averages (nnU-Net's nanmean). Distances are in mm by the file's spacing.
+//! in JSON, and left out of averages (nnU-Net's nanmean). Distances are in mm by the file's spacing, and not defined where
+//! that is not known. Volumes are compared in space: a prediction that is stored another way round is turned onto its label map.
 
 mod case;
 mod classes;
@@ -14,7 +15,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use case::{CaseScores, ObjectSource, SpacingSource};
-pub use classes::{ClassSpec, read_classes, read_measures, reference_labels};
+pub use classes::{ClassSpec, labels_of, read_classes, read_measures, reference_labels};
 pub use files::{LABEL_SUFFIXES, Pair, PatientList, pair, patient_from_name, read_patients};
 pub use report::{FailedCase, Measure, Report, Values};
 pub(crate) use report::{csv_cell, csv_number, groups};
@@ -56,8 +57,8 @@ pub struct Settings {
     pub tolerance_mm: f64,
     /// Whether and how objects are compared; pictures only.
     pub objects: Option<ObjectChoice>,
-    /// Spacing along rows and columns (the height of a pixel, then its width), mm, of pictures, whose files don't say it;
-    /// `None`: 1 mm is assumed.
+    /// Spacing along rows and columns (the height of a pixel, then its width), mm, of pictures; it wins over what files say.
+    /// `None`: what files say, and where they don't, no measure in mm is defined.
     pub picture_spacing_mm: Option<[f64; 2]>,
     /// Drawing of intervals.
     pub bootstrap: Bootstrap,

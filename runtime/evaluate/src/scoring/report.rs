@@ -79,6 +79,15 @@ impl Values {
         self.0.insert(measure, value);
     }
 
+    /// Leaves undefined what is in mm, mm^2 or ml, or within a tolerance in mm.
+    pub(super) fn forget_lengths(&mut self) {
+        for (measure, value) in &mut self.0 {
+            if !matches!(measure, Measure::Dice | Measure::Iou | Measure::ObjectF1 | Measure::ObjectDice) {
+                *value = f64::NAN;
+            }
+        }
+    }
+
     /// A measure's value; NaN where it was not taken.
     pub fn get(&self, measure: Measure) -> f64 {
         self.0.get(&measure).copied().unwrap_or(f64::NAN)
@@ -203,9 +212,21 @@ impl Report {
         values.flat_map(|values| values.0.keys()).copied().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// Whether some distance is in pixels, as neither file nor settings tell the spacing.
-    pub fn assumes_spacing(&self) -> bool {
-        self.cases.iter().any(|case| case.scores.spacing_from == SpacingSource::Assumed)
+    /// Cases without a measure in mm or ml, as neither file nor settings tell their spacing.
+    pub fn without_spacing(&self) -> usize {
+        self.cases.iter().filter(|case| case.scores.spacing_from == SpacingSource::Unknown).count()
+    }
+
+    /// What has to be known of the files: each note, with the number of cases and the first of them.
+    pub fn notes(&self) -> Vec<(&str, usize, &str)> {
+        let mut notes: Vec<(&str, usize, &str)> = Vec::new();
+        for (case, note) in self.cases.iter().flat_map(|case| case.scores.notes.iter().map(move |note| (case, note))) {
+            match notes.iter_mut().find(|(text, ..)| text == note) {
+                Some((_, count, _)) => *count += 1,
+                None => notes.push((note, 1, &case.name)),
+            }
+        }
+        notes
     }
 
     /// One line a case and class; a value that is not defined is empty.

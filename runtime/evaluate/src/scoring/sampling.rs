@@ -10,7 +10,7 @@ use crate::metrics::sampling::{
     Reliability, ReliabilityBin, energy_distance, reliability, uncertainty_error_correlation,
 };
 use crate::metrics::summary::Summary;
-use ldseg::image::Labels;
+use ldseg::image::{Labels, Turn};
 use ldseg::segmenter::argmax;
 use ldseg::uncertainty::entropy;
 use ldseg::{Error, ErrorKind, Result};
@@ -70,18 +70,19 @@ pub struct SamplingSummary {
     pub reliability_foreground: Vec<ReliabilityBin>,
 }
 
-/// Scores what lies beside a prediction; `None` where nothing does.
+/// Scores what lies beside a prediction, turned as that is; `None` where nothing does.
 ///
 /// # Errors
 /// Those of reading, naming the file; [`ErrorKind::Format`] where the reference holds a class that the probabilities or
 /// samples do not know.
-pub(super) fn score(prediction: &Path, reference: &Labels) -> Result<Option<SamplingScores>> {
-    let size = reference.shape();
+pub(super) fn score(prediction: &Path, reference: &Labels, turn: Turn) -> Result<Option<SamplingScores>> {
+    let stored = turn.inverse().array(reference.clone());
+    let size = stored.shape();
     let (samples, probabilities) = (beside(prediction, SAMPLES), beside(prediction, PROBABILITIES));
     let mut scores = SamplingScores { samples: None, values: BTreeMap::new(), reliability: Default::default() };
     let mut classes = reference.iter().max().map_or(1, |largest| usize::from(*largest) + 1);
     if let Some(path) = &probabilities {
-        let probabilities = read_stack(path, size)?;
+        let probabilities = turn.array(read_stack(path, size)?);
         if probabilities.shape()[0] < classes.max(2) {
             let message = format!("has {} classes, the label map has {classes}", probabilities.shape()[0]);
             return Err(Error::new(ErrorKind::Format, message).in_file(path));
@@ -96,7 +97,7 @@ pub(super) fn score(prediction: &Path, reference: &Labels) -> Result<Option<Samp
         scores.values.insert(SamplingMeasure::Correlation, correlation);
     }
     if let Some(path) = &samples {
-        let maps = read_label_stack(path, size)?;
+        let maps = turn.array(read_label_stack(path, size)?);
         let largest = maps.iter().max().map_or(0, |largest| usize::from(*largest));
         let samples: Vec<Labels> = maps.axis_iter(Axis(0)).map(|map| map.to_owned()).collect();
         scores.samples = Some(samples.len());

@@ -1,16 +1,19 @@
 //! What all objects have in common that are made from a DICOM image: the source's patient and study, a series of their own,
 //! references, and identifiers that are hashes.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use dicom_core::{DataElement, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::mem::InMemElement;
-use dicom_object::{FileMetaTableBuilder, InMemDicomObject, OpenFileOptions, Tag};
+use dicom_object::{FileMetaTableBuilder, InMemDicomObject, Tag};
 use sha2::{Digest, Sha256};
 
+use super::charset::Charset;
 use super::elements::{element, long_string};
-use super::{chain, text, unreadable};
+use super::{chain, dataset, text};
+use crate::Limits;
 use ldseg::files::write_atomically;
 use ldseg::{Error, ErrorKind, Result};
 
@@ -51,7 +54,21 @@ pub(super) struct Derived {
     pub(super) algorithm: DicomAlgorithm,
     /// What kind of object it is; identifiers differ by it.
     kind: String,
+    /// What had to be assumed of the source.
+    pub(super) notes: Vec<String>,
 }
+
+/// Attributes in the source's own character set, and what they are called.
+const TEXTS: [(Tag, VR, &str); 8] = [
+    (tags::PATIENT_NAME, VR::PN, "Patient's Name"),
+    (tags::PATIENT_ID, VR::LO, "Patient ID"),
+    (tags::STUDY_ID, VR::SH, "Study ID"),
+    (tags::ACCESSION_NUMBER, VR::SH, "Accession Number"),
+    (tags::REFERRING_PHYSICIAN_NAME, VR::PN, "Referring Physician's Name"),
+    (tags::ISSUER_OF_PATIENT_ID, VR::LO, "Issuer of Patient ID"),
+    (tags::STUDY_DESCRIPTION, VR::LO, "Study Description"),
+    (tags::POSITION_REFERENCE_INDICATOR, VR::LO, "Position Reference Indicator"),
+];
 
 impl Derived {
     /// Reads what the DICOM image or cine in `source` tells of itself.
@@ -60,8 +77,9 @@ impl Derived {
     /// [`ErrorKind::Io`] and [`ErrorKind::Format`], naming the file, where it cannot be read, is no DICOM, or lacks an
     /// identifier that has to be referred to.
     pub(super) fn open(source: &Path, kind: String, algorithm: DicomAlgorithm) -> Result<Self> {
-        let object = OpenFileOptions::new().read_until(tags::PIXEL_DATA).open_file(source);
-        let object = object.map_err(|e| unreadable(&e).in_file(source))?.into_inner();
+        let keep = TEXTS.map(|(tag, ..)| tag);
+        let data = dataset::open(source, true, &keep, &Limits::default()).map_err(|e| e.in_file(source))?;
+        let mut object = data.object;
         for (tag, name) in [
             (tags::SOP_CLASS_UID, "SOP Class UID"),
             (tags::SOP_INSTANCE_UID, "SOP Instance UID"),
@@ -72,11 +90,12 @@ impl Derived {
                 return Err(lacks(name).in_file(source));
             }
         }
-        Ok(Self { source: object, algorithm, kind })
+        let notes = to_unicode(&mut object, &data.stored).map_err(|e| e.in_file(source))?;
+        Ok(Self { source: object, algorithm, kind, notes })
     }
 
     pub(super) fn patient_and_study(&self, object: &mut InMemDicomObject) {
-        // What is copied was decoded to Unicode.
+        // What is copied was converted to Unicode.
         object.put(element(tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192"));
         for (tag, vr) in REQUIRED {
             object.put(self.source.get(tag).cloned().unwrap_or_else(|| DataElement::empty(tag, vr)));
@@ -147,6 +166,34 @@ impl Derived {
         bytes[8] = bytes[8] & 0x3F | 0x80;
         format!("2.25.{}", u128::from_be_bytes(bytes))
     }
+}
+
+/// Converts the texts of a data set, as `stored`, to Unicode; returns what had to be assumed.
+///
+/// # Errors
+/// [`ErrorKind::Format`] where the character set is unknown, or a text is none in it.
+fn to_unicode(object: &mut InMemDicomObject, stored: &BTreeMap<Tag, Vec<u8>>) -> Result<Vec<String>> {
+    let terms = text(object, tags::SPECIFIC_CHARACTER_SET).unwrap_or_default();
+    let charset = Charset::parse(&terms).ok_or_else(|| {
+        let message = format!("is in the character set {terms}, which is unknown, so its texts cannot be told again");
+        Error::new(ErrorKind::Format, message)
+    })?;
+    let mut assumed = Vec::new();
+    for (tag, vr, name) in TEXTS {
+        let Some(bytes) = stored.get(&tag) else { continue };
+        let (text, guessed) = charset.decode(bytes, vr == VR::PN).ok_or_else(|| {
+            let set = if terms.is_empty() { "ASCII" } else { &terms };
+            Error::new(ErrorKind::Format, format!("its {name} is no text in its character set, {set}"))
+        })?;
+        if guessed {
+            assumed.push(name);
+        }
+        object.put(element(tag, vr, text));
+    }
+    Ok(match assumed.is_empty() {
+        true => Vec::new(),
+        false => vec![format!("names no character set for its {}: Latin-1 is assumed", assumed.join(", "))],
+    })
 }
 
 /// Writes an object as a DICOM file, which appears whole or not at all.

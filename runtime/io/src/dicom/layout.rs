@@ -3,8 +3,8 @@
 use dicom_dictionary_std::tags;
 use dicom_object::{InMemDicomObject, Tag};
 
-use super::super::voxels::voxel_count;
 use super::{number, text};
+use crate::Limits;
 use ldseg::{Error, ErrorKind, Result};
 
 /// What the samples of a pixel mean.
@@ -43,22 +43,15 @@ pub(super) struct Layout {
     /// By how many bits the stored ones are shifted up.
     pub(super) shift: u32,
     pub(super) signed: bool,
-    /// From stored numbers to values: value = slope * number + intercept.
-    pub(super) slope: f64,
-    pub(super) intercept: f64,
 }
 
 impl Layout {
     /// # Errors
     /// [`ErrorKind::Format`] for what is missing, contradicts itself or is not supported.
-    pub(super) fn read(object: &InMemDicomObject) -> Result<Self> {
+    pub(super) fn read(object: &InMemDicomObject, limits: &Limits) -> Result<Self> {
         let frames = number(object, tags::NUMBER_OF_FRAMES).unwrap_or(1.0);
         if !(frames >= 1.0 && frames.fract() == 0.0 && frames <= f64::from(u32::MAX)) {
             return Err(fail(format!("says that it has {frames} frames, expected 1 or more")));
-        }
-        let (slope, intercept) = rescale(object);
-        if !(slope.is_finite() && intercept.is_finite() && slope != 0.0) {
-            return Err(fail(format!("has rescale slope {slope} and intercept {intercept}, expected finite numbers")));
         }
         let samples = whole(object, tags::SAMPLES_PER_PIXEL, "Samples per Pixel")?;
         let allocated = whole(object, tags::BITS_ALLOCATED, "Bits Allocated")?;
@@ -75,15 +68,13 @@ impl Layout {
             stored,
             shift: (high + 1).saturating_sub(stored),
             signed: number(object, tags::PIXEL_REPRESENTATION) == Some(1.0),
-            slope,
-            intercept,
         };
-        layout.check(high)?;
+        layout.check(high, limits)?;
         Ok(layout)
     }
 
-    fn check(&self, high: u32) -> Result<()> {
-        voxel_count(&[self.rows, self.columns, self.samples])?;
+    fn check(&self, high: u32, limits: &Limits) -> Result<()> {
+        limits.check(self.frames, [self.rows, self.columns, self.samples], self.allocated as usize / 8)?;
         if !matches!(self.allocated, 8 | 16) {
             return Err(fail(format!("stores {} bits a sample, expected 8 or 16", self.allocated)));
         }
@@ -120,15 +111,6 @@ fn photometric(object: &InMemDicomObject) -> Result<Photometric> {
         "YBR_RCT" | "YBR_ICT" => Photometric::YbrOfJpeg2000,
         other => return Err(fail(format!("has the photometric interpretation {other}, which is not supported"))),
     })
-}
-
-/// Slope and intercept, of the file as a whole or of what its frames share; 1 and 0 where there are none.
-fn rescale(object: &InMemDicomObject) -> (f64, f64) {
-    let first = |object: &InMemDicomObject, tag: Tag| object.get(tag)?.items()?.first().cloned();
-    let shared = first(object, tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE)
-        .and_then(|groups| first(&groups, tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE));
-    let value = |tag| number(object, tag).or_else(|| number(shared.as_ref()?, tag));
-    (value(tags::RESCALE_SLOPE).unwrap_or(1.0), value(tags::RESCALE_INTERCEPT).unwrap_or(0.0))
 }
 
 fn whole(object: &InMemDicomObject, tag: Tag, name: &str) -> Result<u32> {

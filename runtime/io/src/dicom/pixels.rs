@@ -1,9 +1,11 @@
 //! From a file's pixel data to the samples of its frames: not compressed, RLE or JPEG.
 
+use std::collections::HashSet;
+
 use dicom_core::PrimitiveValue;
 use dicom_core::value::Value;
 use dicom_dictionary_std::{tags, uids};
-use dicom_object::DefaultDicomObject;
+use dicom_object::InMemDicomObject;
 
 use super::jpeg;
 use super::layout::{Layout, Photometric};
@@ -42,8 +44,7 @@ const UNSUPPORTED: [(&str, &str); 9] = [
 /// # Errors
 /// [`ErrorKind::Format`] where the pixel data are missing, cut off, damaged, of another size than the file says, or in a
 /// transfer syntax that is not supported, which the message names.
-pub(super) fn frames(object: &DefaultDicomObject, layout: &Layout) -> Result<Vec<Frame>> {
-    let syntax = object.meta().transfer_syntax().trim_end_matches(['\0', ' ']);
+pub(super) fn frames(object: &InMemDicomObject, syntax: &str, layout: &Layout) -> Result<Vec<Frame>> {
     let element = object.get(tags::PIXEL_DATA).ok_or_else(|| fail("has no pixel data".into()))?;
     match (syntax, element.value()) {
         (_, Value::Primitive(stored)) => native(stored, layout),
@@ -155,10 +156,11 @@ fn fragments(stored: &[Vec<u8>], offsets: &[u32], frames: usize) -> Result<Vec<V
             Some(start)
         })
         .collect();
+    let begin: HashSet<u64> = offsets.iter().copied().map(u64::from).collect();
     let mut parts: Vec<Vec<u8>> = Vec::new();
     for (fragment, start) in stored.iter().zip(starts) {
         let begins = match offsets.len() == frames {
-            true => offsets.iter().any(|&offset| u64::from(offset) == start),
+            true => begin.contains(&start),
             false => fragment.starts_with(&[0xFF, 0xD8]),
         };
         match parts.last_mut() {

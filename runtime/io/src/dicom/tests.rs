@@ -357,7 +357,7 @@ fn what_is_no_image_is_an_error_that_says_why() {
     says(File::new(little, grey("RGB", 8), [native(vec![1; 36])]), "has 1 samples a pixel, expected 3");
     says(File::new(little, describe([0, 4], 1, 1, "MONOCHROME2", 8), [native(vec![])]), "is empty");
     let many = [text(tags::NUMBER_OF_FRAMES, VR::IS, "2000000000"), native(vec![1; 12])];
-    says(File::new(little, grey("MONOCHROME2", 8), many), "is truncated");
+    says(File::new(little, grey("MONOCHROME2", 8), many), "has 2000000000 frames, expected at most");
     let class = [text(tags::SOP_CLASS_UID, VR::UI, uids::SEGMENTATION_STORAGE), native(vec![1; 12])];
     says(File::new(little, grey("MONOCHROME2", 8), class), "is a DICOM segmentation, expected an image");
     for (syntax, name) in [
@@ -386,4 +386,286 @@ fn jpeg_frames_that_do_not_fit_are_errors() {
     let header = huge.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
     huge[header + 5..header + 9].copy_from_slice(&[0x40, 0, 0x40, 0]);
     assert!(error(huge, [0x4000, 0x4000]).contains("cannot hold a JPEG frame"));
+}
+
+fn sequence(tag: Tag, items: Vec<Vec<InMemElement>>) -> InMemElement {
+    elements::sequence(tag, items.into_iter().map(InMemDicomObject::from_element_iter).collect())
+}
+
+fn real(tag: Tag, value: f64) -> InMemElement {
+    DataElement::new(tag, VR::FD, PrimitiveValue::from(value))
+}
+
+/// Spatial format and data type, the corners of the box, mm a pixel.
+fn region([format, kind]: [u16; 2], corners: [u32; 4], mm: f64) -> Vec<InMemElement> {
+    let places = [
+        tags::REGION_LOCATION_MIN_X0,
+        tags::REGION_LOCATION_MIN_Y0,
+        tags::REGION_LOCATION_MAX_X1,
+        tags::REGION_LOCATION_MAX_Y1,
+    ];
+    let corner = |(tag, at): (Tag, u32)| DataElement::new(tag, VR::UL, PrimitiveValue::from(at));
+    let said = [
+        number(tags::REGION_SPATIAL_FORMAT, format),
+        number(tags::REGION_DATA_TYPE, kind),
+        number(tags::PHYSICAL_UNITS_X_DIRECTION, 3),
+        number(tags::PHYSICAL_UNITS_Y_DIRECTION, 3),
+        real(tags::PHYSICAL_DELTA_X, mm / 10.0),
+        real(tags::PHYSICAL_DELTA_Y, mm / 10.0),
+    ];
+    said.into_iter().chain(places.into_iter().zip(corners).map(corner)).collect()
+}
+
+/// Frames of 40 x 40 pixels with these elements.
+fn large(frames: u16, elements: Vec<InMemElement>) -> Recording {
+    let pixels = native(vec![7; 1600 * usize::from(frames)]);
+    let described = describe([40, 40], frames, 1, "MONOCHROME2", 8);
+    let file = File::new(uids::EXPLICIT_VR_LITTLE_ENDIAN, described, elements.into_iter().chain([pixels]));
+    read_recording(&file.path()).unwrap()
+}
+
+#[test]
+fn the_region_that_holds_the_image_decides() {
+    const TISSUE: [u16; 2] = [1, 1];
+    const FLOW: [u16; 2] = [1, 2];
+    const M_MODE: [u16; 2] = [2, 1];
+    const SPECTRUM: [u16; 2] = [3, 3];
+    let regions = |regions: Vec<Vec<InMemElement>>| {
+        let found = large(1, vec![sequence(tags::SEQUENCE_OF_ULTRASOUND_REGIONS, regions)]);
+        (found.spacing(), found.views(), found.notes().len(), found.region().map(|region| region.left))
+    };
+    let whole = region(TISSUE, [10, 0, 39, 39], 0.3);
+    let mm = |mm: f64| Some(vec![mm; 2]);
+    assert_eq!(regions(vec![whole.clone()]), (mm(0.3), 1, 0, Some(10)));
+    // An inset of another scale, whichever comes first, is noted and no view.
+    let inset = region(TISSUE, [0, 0, 8, 8], 1.2);
+    assert_eq!(regions(vec![inset.clone(), whole.clone()]), (mm(0.3), 1, 1, Some(10)));
+    assert_eq!(regions(vec![whole.clone(), inset]), (mm(0.3), 1, 1, Some(10)));
+    // Tissue counts before colour flow, and both before M-mode and spectra, however large.
+    let flow = region(FLOW, [0, 0, 39, 39], 0.5);
+    assert_eq!(regions(vec![flow.clone(), whole.clone()]), (mm(0.3), 1, 1, Some(10)));
+    let others = [region(M_MODE, [0, 0, 39, 39], 0.7), region(SPECTRUM, [0, 0, 39, 39], 0.9)];
+    assert_eq!(regions([others.to_vec(), vec![whole.clone()]].concat()), (mm(0.3), 1, 0, Some(10)));
+    // Nothing in two dimensions: no scale is taken, and a note says so beside that of the unknown spacing.
+    assert_eq!(regions(others.to_vec()), (None, 0, 2, None));
+    // Two views.
+    let halves = [region(TISSUE, [0, 0, 19, 39], 0.3), region(TISSUE, [20, 0, 39, 39], 0.3)];
+    assert_eq!(regions(halves.to_vec()), (mm(0.3), 2, 0, Some(0)));
+    // Without units of length there is no scale, and another region's is not taken for it.
+    let mut unitless = whole;
+    unitless[2] = number(tags::PHYSICAL_UNITS_X_DIRECTION, 0);
+    assert_eq!(regions(vec![unitless, region(TISSUE, [0, 0, 8, 8], 1.2)]), (None, 1, 1, Some(10)));
+}
+
+/// The rows of the table in docs/files.md that begins with this heading.
+fn table(heading: &str) -> Vec<Vec<&'static str>> {
+    let text = include_str!("../../../../docs/files.md");
+    let rows = text.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    let cells = |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>();
+    let rows: Vec<_> = rows.map(cells).collect();
+    assert!(rows.len() >= 10, "{heading}: {rows:?}");
+    rows
+}
+
+#[test]
+fn the_pixel_spacing_that_is_believed() {
+    let pair = |tag: Tag, mm: &str| text(tag, VR::DS, &format!("{mm}\\{mm}"));
+    let measures = |mm: &str| sequence(tags::PIXEL_MEASURES_SEQUENCE, vec![vec![pair(tags::PIXEL_SPACING, mm)]]);
+    for row in table("| region | frames | shared |") {
+        let [of_region, frames, shared, spacing, imager, magnification, scanned, taken, notes] = row[..] else {
+            panic!("{row:?}")
+        };
+        let mut elements = vec![text(tags::FRAME_TIME, VR::DS, "40")];
+        let mut add = |cell: &'static str, make: &dyn Fn(&'static str) -> InMemElement| {
+            elements.extend((!cell.is_empty()).then(|| make(cell)));
+        };
+        add(of_region, &|mm| {
+            let whole = region([1, 1], [0, 0, 39, 39], mm.parse().unwrap());
+            sequence(tags::SEQUENCE_OF_ULTRASOUND_REGIONS, vec![whole])
+        });
+        add(frames, &|mm| {
+            let groups = mm.split(' ').cycle().take(2).map(|mm| vec![measures(mm)]).collect();
+            sequence(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, groups)
+        });
+        add(shared, &|mm| sequence(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE, vec![vec![measures(mm)]]));
+        add(spacing, &|mm| pair(tags::PIXEL_SPACING, mm));
+        add(imager, &|mm| pair(tags::IMAGER_PIXEL_SPACING, mm));
+        add(magnification, &|factor| text(tags::ESTIMATED_RADIOGRAPHIC_MAGNIFICATION_FACTOR, VR::DS, factor));
+        add(scanned, &|mm| pair(tags::NOMINAL_SCANNED_PIXEL_SPACING, mm));
+        let found = large(2, elements);
+        let expected: Option<Vec<f64>> = taken.parse().ok().map(|mm| vec![mm; 2]);
+        assert_eq!(expected.is_none(), taken == "unknown");
+        assert_eq!(found.spacing(), expected, "{row:?}: {:?}", found.notes());
+        assert_eq!(found.notes().len().to_string(), notes, "{row:?}: {:?}", found.notes());
+    }
+    // Along y first.
+    let along_y = [text(tags::PIXEL_SPACING, VR::DS, "0.5\\0.6"), text(tags::FRAME_TIME, VR::DS, "40")];
+    assert_eq!(large(2, along_y.to_vec()).spacing(), Some(vec![0.5, 0.6]));
+}
+
+#[test]
+fn the_frame_times_that_are_believed() {
+    for row in table("| pointer | Frame Time |") {
+        let [pointer, time, vector, rate, display, taken, notes] = row[..] else { panic!("{row:?}") };
+        let mut elements = vec![text(tags::PIXEL_SPACING, VR::DS, "1\\1")];
+        let to = match pointer {
+            "Frame Time" => Some(tags::FRAME_TIME),
+            "Frame Time Vector" => Some(tags::FRAME_TIME_VECTOR),
+            "Slice Vector" => Some(tags::SLICE_VECTOR),
+            other => {
+                assert_eq!(other, "");
+                None
+            }
+        };
+        elements.extend(to.map(|to| DataElement::new(tags::FRAME_INCREMENT_POINTER, VR::AT, PrimitiveValue::from(to))));
+        for (tag, vr, cell) in [
+            (tags::FRAME_TIME, VR::DS, time),
+            (tags::FRAME_TIME_VECTOR, VR::DS, vector),
+            (tags::CINE_RATE, VR::IS, rate),
+            (tags::RECOMMENDED_DISPLAY_FRAME_RATE, VR::IS, display),
+        ] {
+            elements.extend((!cell.is_empty()).then(|| text(tag, vr, &cell.replace(' ', "\\"))));
+        }
+        let found = large(3, elements);
+        let expected: Vec<f64> = taken.split(' ').map(|seconds| seconds.parse().unwrap()).collect();
+        assert_eq!(found.seconds(), expected, "{row:?}: {:?}", found.notes());
+        assert_eq!(found.notes().len().to_string(), notes, "{row:?}: {:?}", found.notes());
+    }
+}
+
+/// The character sets that docs/files.md names are those that are known.
+#[test]
+fn the_character_sets_that_are_known() {
+    let text = include_str!("../../../../docs/files.md");
+    let (_, rest) = text.split_once("escape sequences and all: ISO_IR ").unwrap();
+    let (listed, _) = rest.split_once(". Another one").unwrap();
+    let named: Vec<&str> = listed.split([',', ' ', '\n']).filter(|word| !word.is_empty() && *word != "and").collect();
+    assert_eq!(named.len(), 20, "{named:?}");
+    for name in named {
+        let term = if name.starts_with('G') { name.to_owned() } else { format!("ISO_IR {name}") };
+        assert!(charset::Charset::parse(&term).is_some(), "{term}");
+    }
+}
+
+/// The values of every frame of a cine.
+fn frames(recording: &Recording) -> Vec<f32> {
+    (0..recording.frame_count()).flat_map(|index| recording.frame(index).unwrap().into_owned().data).collect()
+}
+
+#[test]
+fn slopes_of_each_frame_and_lookup_tables_are_applied() {
+    let stored: Vec<u8> = ramp(2 * PIXELS);
+    let slope = |slope: &str, intercept: &str| {
+        vec![text(tags::RESCALE_SLOPE, VR::DS, slope), text(tags::RESCALE_INTERCEPT, VR::DS, intercept)]
+    };
+    let transform = |said: Vec<InMemElement>| vec![sequence(tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE, vec![said])];
+    let read = |photometric: &str, elements: Vec<InMemElement>| {
+        let elements = elements.into_iter().chain([native(stored.clone())]);
+        File::new(uids::EXPLICIT_VR_LITTLE_ENDIAN, describe(SIZE, 2, 1, photometric, 8), elements)
+    };
+    let values = |file: &File| frames(&read_recording(&file.path()).unwrap());
+    let per_frame = vec![transform(slope("2", "-5")), transform(slope("-0.5", "1"))];
+    let file = read("MONOCHROME2", vec![sequence(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, per_frame)]);
+    let line = |(n, &v): (usize, &u8)| if n < PIXELS { 2.0 * f32::from(v) - 5.0 } else { 1.0 - 0.5 * f32::from(v) };
+    assert_eq!(values(&file), stored.iter().enumerate().map(line).collect::<Vec<_>>());
+    // A cine's zero and unit are those of slope and intercept, as a still image's are.
+    let file = read("MONOCHROME1", slope("3", "-1000"));
+    assert_eq!(values(&file), stored.iter().map(|&v| 3.0 * f32::from(255 - v) - 1000.0).collect::<Vec<_>>());
+    let partly = vec![transform(slope("2", "-5")), Vec::new()];
+    let error = read("MONOCHROME2", vec![sequence(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, partly)]).error();
+    assert!(error.contains("rescale slope for some of its frames"), "{error}");
+
+    let table = |entries: Vec<u16>| {
+        let described =
+            DataElement::new(tags::LUT_DESCRIPTOR, VR::US, PrimitiveValue::from([entries.len() as u16, 10, 16]));
+        let data = DataElement::new(tags::LUT_DATA, VR::OW, PrimitiveValue::U16(entries.into()));
+        sequence(tags::MODALITY_LUT_SEQUENCE, vec![vec![described, data]])
+    };
+    let entries: Vec<u16> = (0..50).map(|n| 60_000 - n * n * 20).collect();
+    let look = |v: u8| f32::from(entries[usize::from(v).clamp(10, 59) - 10]);
+    let file = read("MONOCHROME2", vec![table(entries.clone())]);
+    assert_eq!(values(&file), stored.iter().map(|&v| look(v)).collect::<Vec<_>>());
+    let file = read("MONOCHROME1", vec![table(entries.clone())]);
+    assert_eq!(values(&file), stored.iter().map(|&v| 60_000.0 - look(v)).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_palettes_hold_counts_more_than_what_they_say() {
+    let descriptors = [
+        tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
+        tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
+        tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR,
+    ];
+    let tables = [
+        tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+        tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+        tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+    ];
+    let segmented = [
+        tags::SEGMENTED_RED_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+        tags::SEGMENTED_GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+        tags::SEGMENTED_BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA,
+    ];
+    let pixels: Vec<u8> = (0..12).collect();
+    let read = |bits: u16, tags: [Tag; 3], words: Vec<u16>| {
+        let describe = |tag| DataElement::new(tag, VR::US, PrimitiveValue::from([12_u16, 0, bits]));
+        let table = |tag| DataElement::new(tag, VR::OW, PrimitiveValue::U16(words.clone().into()));
+        let elements = descriptors.map(describe).into_iter().chain(tags.map(table)).chain([native(pixels.clone())]);
+        let file = File::new(uids::EXPLICIT_VR_LITTLE_ENDIAN, grey("PALETTE COLOR", 8), elements);
+        let recording = read_recording(&file.path()).unwrap();
+        let red = recording.frame(0).unwrap().data.iter().take(PIXELS).copied().collect::<Vec<_>>();
+        (red, recording.notes().iter().filter(|note| note.contains("palettes say")).count())
+    };
+    let low: Vec<u16> = (0..12).map(|n| n * 20).collect();
+    let high: Vec<u16> = low.iter().map(|v| v << 8).collect();
+    let expected = floats(&low);
+    assert_eq!(read(16, tables, high.clone()), (expected.clone(), 0));
+    assert_eq!(read(16, tables, low.clone()), (expected.clone(), 1));
+    assert_eq!(read(8, tables, low), (expected.clone(), 0));
+    assert_eq!(read(8, tables, high), (expected.clone(), 1));
+    // One entry, then a line of 11 steps.
+    assert_eq!(read(16, segmented, vec![0, 1, 0, 1, 11, 220 << 8]), (expected, 0));
+}
+
+#[test]
+fn a_data_set_without_its_meta_information_is_read() {
+    let pixels = ramp(PIXELS);
+    for syntax in [uids::EXPLICIT_VR_LITTLE_ENDIAN, uids::IMPLICIT_VR_LITTLE_ENDIAN] {
+        let file = File::new(syntax, grey("MONOCHROME2", 8), [native(pixels.clone())]);
+        let bytes = std::fs::read(file.path()).unwrap();
+        let start = bytes.windows(4).position(|tag| tag == [8, 0, 5, 0]).unwrap();
+        std::fs::write(file.path(), &bytes[start..]).unwrap();
+        assert_eq!(file.values(), floats(&pixels), "{syntax}");
+        let bare = file.folder.path().join("IM0001");
+        std::fs::rename(file.path(), &bare).unwrap();
+        assert_eq!(read_image(&bare).unwrap().data.shape(), [1, 3, 4], "{syntax}");
+    }
+}
+
+#[test]
+fn lengths_and_depths_that_cannot_be_are_errors() {
+    let file = File::new(uids::EXPLICIT_VR_LITTLE_ENDIAN, grey("MONOCHROME2", 8), [native(ramp(PIXELS))]);
+    let whole = std::fs::read(file.path()).unwrap();
+    let error = |bytes: &[u8], expected: &str| {
+        std::fs::write(file.path(), bytes).unwrap();
+        let error = file.error();
+        assert!(error.contains("is not a readable DICOM") && error.contains(expected), "{error}");
+    };
+    let pixels = whole.windows(4).position(|tag| tag == [0xE0, 0x7F, 0x10, 0]).unwrap();
+    let mut long = whole.clone();
+    long[pixels + 8..pixels + 12].copy_from_slice(&0xFFFF_FFF0_u32.to_le_bytes());
+    error(&long, "(7FE0,0010) promises 4294967280 bytes, 12 are there");
+    // Sequences in sequences, each of undefined length, before the pixels.
+    let sequence = [0x40, 0, 0x30, 0xA7, b'S', b'Q', 0, 0, 0xFF, 0xFF, 0xFF, 0xFF];
+    let item = [0xFE, 0xFF, 0, 0xE0, 0xFF, 0xFF, 0xFF, 0xFF];
+    let nest = [&sequence[..], &item].concat().repeat(10_000);
+    error(&[&whole[..pixels], &nest, &whole[pixels..]].concat(), "more than 64 deep");
+    // Any header's length.
+    for at in (132..pixels).step_by(7) {
+        let mut damaged = whole.clone();
+        damaged[at..at + 4].copy_from_slice(&[0xFF, 0xFF, 0xFF, 0x7F]);
+        std::fs::write(file.path(), damaged).unwrap();
+        let _ = read_recording(&file.path());
+    }
 }

@@ -71,6 +71,11 @@ impl DicomSeg {
         })
     }
 
+    /// What had to be assumed of the source's texts, for the user to know.
+    pub fn notes(&self) -> &[String] {
+        &self.derived.notes
+    }
+
     /// Adds the next frame: its labels `[H, W]` are stored by a binary segmentation, its class probabilities `[K, H, W]`, in
     /// [0, 1], by a fractional one.
     ///

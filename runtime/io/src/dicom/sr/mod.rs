@@ -74,6 +74,11 @@ impl DicomReport {
         Ok(Self { derived: Derived::open(source, "Report".into(), algorithm)? })
     }
 
+    /// What had to be assumed of the source's texts, for the user to know.
+    pub fn notes(&self) -> &[String] {
+        &self.derived.notes
+    }
+
     /// Writes the report. The same source, measurements, algorithm and settings give the same bytes. The file appears whole
     /// or not at all.
     ///
