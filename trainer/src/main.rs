@@ -44,6 +44,9 @@ enum Command {
         /// Where to train.
         #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
         device: DeviceKind,
+        /// Write the loss and its terms of every step as CSV.
+        #[arg(long, value_name = "FILE")]
+        trace_steps: Option<PathBuf>,
         /// Change a setting of the recipe, e.g. `training.epochs=5`; may be repeated.
         #[arg(long = "set", value_name = "KEY=VALUE")]
         settings: Vec<String>,
@@ -138,7 +141,7 @@ impl DeviceKind {
 
 fn run(args: Args) -> Result<ExitCode> {
     match args.command {
-        Command::Fit { recipe, data, output, resume, device, settings, fold } => {
+        Command::Fit { recipe, data, output, resume, device, trace_steps, settings, fold } => {
             let mut recipe = Recipe::load(&recipe, &settings)?;
             if let Some(fold) = fold {
                 recipe.validation = Validation::Fold(fold);
@@ -147,7 +150,8 @@ fn run(args: Args) -> Result<ExitCode> {
             let asked = stop.clone();
             ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed)).context("Ctrl-C cannot be caught")?;
             let device = device.open()?.autodiff();
-            if fit(&recipe, &data, &output, resume, &device, &stop)? == Outcome::Stopped {
+            let trace = trace_steps.as_deref();
+            if fit(&recipe, &data, &output, resume, trace, &device, &stop)? == Outcome::Stopped {
                 eprintln!("stopped, and saved: the same command with --resume goes on");
                 return Ok(ExitCode::FAILURE);
             }

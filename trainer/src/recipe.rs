@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ldseg::bundle::{Class, Measure};
-use ldseg::diffusion::{LatentStandardisation, Prediction, Sampler, ScheduleKind};
+use ldseg::diffusion::{LatentStandardisation, Prediction, Sampler, Schedule, ScheduleKind};
 use ldseg::preprocess::{Normalisation, Resampling, SpacingPolicy};
 use ldseg::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
@@ -152,6 +152,8 @@ pub struct Diffusion {
     pub timesteps: usize,
     /// Noise schedule.
     pub schedule: ScheduleKind,
+    /// Added to the logarithm of its signal-to-noise ratio, see [`ldseg::diffusion::Schedule::shifted`].
+    pub log_snr_shift: f64,
     /// What the denoiser predicts.
     pub prediction: Prediction,
     /// Where latents are standardised.
@@ -163,10 +165,32 @@ pub struct Diffusion {
     /// label's latent, as it happens when sampling (Bengio et al. 2015 on such exposure bias). Without effect for
     /// `reference`.
     pub own_estimate: f64,
+    /// Which estimates are decoded under cross-entropy and Dice.
+    pub decoded: Decoded,
     /// Sampler for validation, and the bundle's default.
     pub sampler: Sampler,
     /// Its steps.
     pub steps: usize,
+}
+
+impl Diffusion {
+    /// Whether the estimate at timestep `t` is decoded under the segmentation loss.
+    pub fn decodes(&self, t: usize, schedule: &Schedule) -> bool {
+        let pure_noise = t + 1 == self.timesteps;
+        match self.decoded {
+            Decoded::All => true,
+            Decoded::PureNoise => pure_noise,
+            Decoded::Ends => pure_noise || schedule.alpha_bar(t) >= 0.5,
+        }
+    }
+
+    /// alpha bar at every timestep.
+    ///
+    /// # Errors
+    /// Those of [`Schedule::shifted`].
+    pub fn noise_schedule(&self) -> Result<Schedule> {
+        Schedule::shifted(self.schedule, self.timesteps, self.log_snr_shift)
+    }
 }
 
 impl Default for Diffusion {
@@ -174,14 +198,30 @@ impl Default for Diffusion {
         Self {
             timesteps: 1000,
             schedule: ScheduleKind::Cosine,
+            log_snr_shift: 0.0,
             prediction: Prediction::X0,
             latent_standardisation: LatentStandardisation::None,
             pure_noise: 0.5,
             own_estimate: 0.5,
+            decoded: Decoded::All,
             sampler: Sampler::Direct,
             steps: 1,
         }
     }
+}
+
+/// Which of the denoiser's estimates are decoded under the segmentation loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decoded {
+    /// Those at every timestep.
+    All,
+    /// Those at t = T - 1, from which `direct` answers. The others are trained under the mean squared error alone, whose
+    /// minimum is the mean of z_0 given z_t and the image, as sampling from the posterior asks for.
+    PureNoise,
+    /// Those at t = T - 1 and those where the signal outweighs the noise (alpha bar of 1/2 or more): there the shape is
+    /// settled, and the decoder learns to take what a sampler ends with.
+    Ends,
 }
 
 /// Adam with or without decoupled weight decay.
@@ -407,6 +447,7 @@ impl Recipe {
                 d.timesteps, d.steps
             ));
         }
+        d.noise_schedule().map_err(|e| Error::new(ErrorKind::Setting, format!("diffusion: {e}")))?;
         if d.sampler == Sampler::Direct && d.steps != 1 {
             return fail(format!("diffusion: sampler direct takes exactly 1 step, found {}", d.steps));
         }

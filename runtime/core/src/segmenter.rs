@@ -194,7 +194,7 @@ impl Segmenter {
         denoiser: Box<dyn Network>,
         label_decoder: Box<dyn Network>,
     ) -> Result<Self> {
-        let schedule = Schedule::new(manifest.schedule, manifest.timesteps)?;
+        let schedule = manifest.noise_schedule()?;
         Ok(Self { manifest, schedule, image_encoder, denoiser, label_decoder })
     }
 

@@ -39,6 +39,7 @@ pub fn manifest(recipe: &Recipe) -> Manifest {
         latent_shape: config.latent_shape(),
         timesteps: recipe.diffusion.timesteps,
         schedule: recipe.diffusion.schedule,
+        log_snr_shift: recipe.diffusion.log_snr_shift,
         prediction: recipe.diffusion.prediction,
         latent_standardisation: recipe.diffusion.latent_standardisation,
         default_sampler: recipe.diffusion.sampler,

@@ -5,7 +5,7 @@ use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
 use super::encoder::CompactEncoder;
-use super::layers::{Conv, PublishedBlock, max_pool, standardise};
+use super::layers::{Conv, PublishedBlock, max_pool, one_hot, standardise};
 use super::{NetworkConfig, Preset};
 
 /// z_l0 = f_label_enc(y).
@@ -55,11 +55,7 @@ pub struct CompactLabelEncoder<const D: usize> {
 
 impl<const D: usize> CompactLabelEncoder<D> {
     fn forward(&self, y: Tensor<D>) -> Tensor<D> {
-        // max(0, 1 - |y - k|) is 1 where y is class k and 0 at every other whole number.
-        let one_hot = (0..self.classes)
-            .map(|class| (y.clone() - class as f64).abs().mul_scalar(-1.0).add_scalar(1.0).clamp_min(0.0))
-            .collect();
-        standardise(self.body.forward(Tensor::cat(one_hot, 1)), 1e-5)
+        standardise(self.body.forward(one_hot(y, self.classes)), 1e-5)
     }
 }
 

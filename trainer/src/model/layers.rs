@@ -177,6 +177,13 @@ pub fn depth_to_space<const D: usize>(x: Tensor<D>, b: usize) -> Tensor<D> {
     blocks.reshape(shape)
 }
 
+/// `y` `[N, 1, ...]`, the class index as a number, to `[N, K, ...]`, 1 where the class is and 0 elsewhere.
+pub fn one_hot<const D: usize>(y: Tensor<D>, classes: usize) -> Tensor<D> {
+    // max(0, 1 - |y - k|) is 1 where y is class k and 0 at every other whole number.
+    let class = |k: usize| (y.clone() - k as f64).abs().mul_scalar(-1.0).add_scalar(1.0).clamp_min(0.0);
+    Tensor::cat((0..classes).map(class).collect(), 1)
+}
+
 /// Softmax over the channels of `[N, K, ...]`, class by class: engines run a softmax whose axis is not the fastest lane
 /// by lane, which for a label map takes longer than the whole network before it.
 pub fn class_softmax<const D: usize>(logits: Tensor<D>) -> Tensor<D> {

@@ -17,7 +17,7 @@ use crate::data::{Augmentation, Dataset, PatchSpec, Sample, augment, augment_pat
 use crate::recipe::Diffusion;
 
 /// Threads that prepare batches, at most. Each has one batch at work and lets one wait.
-const MOST_THREADS: usize = 4;
+const MOST_THREADS: usize = 16;
 
 /// Everything that one step needs. All of it follows from (seed, step) alone, so a resumed run sees the same batches.
 pub struct Batch {
@@ -25,12 +25,12 @@ pub struct Batch {
     pub image: Tensor,
     /// `[N, 1, ...]`, class indices.
     pub labels: Tensor,
-    /// `[N, K, ...]`, 1 where the class is.
-    pub one_hot: Tensor,
     /// One timestep per sample.
     pub timesteps: Vec<usize>,
     /// For each sample, whether z_t starts from the denoiser's own estimate in place of the label's latent.
     pub own_estimate: Vec<bool>,
+    /// For each sample, whether its clean latent is decoded too, see [`crate::recipe::LossWeights::autoencoder`].
+    pub clean: Vec<bool>,
     /// Noise of the latent's shape, `[N, ...]`.
     pub eps: Tensor,
 }
@@ -46,9 +46,9 @@ impl Batch {
             Self {
                 image: cut(&self.image),
                 labels: cut(&self.labels),
-                one_hot: cut(&self.one_hot),
                 timesteps: self.timesteps[range.clone()].to_vec(),
                 own_estimate: self.own_estimate[range.clone()].to_vec(),
+                clean: self.clean[range.clone()].to_vec(),
                 eps: cut(&self.eps),
             }
         };
@@ -67,8 +67,8 @@ pub struct LoaderSpec {
     pub normalisation: Normalisation,
     /// How patches are drawn of cases that are seen in windows.
     pub patches: PatchSpec,
-    /// Number of classes.
-    pub classes: usize,
+    /// Part of a batch whose clean latents are decoded too.
+    pub autoencoder: f64,
     /// Latent shape without the batch axis.
     pub latent_shape: Vec<usize>,
     /// How timesteps are drawn.
@@ -83,7 +83,7 @@ pub struct LoaderSpec {
 
 /// Batches in the order of their steps.
 pub struct Batches {
-    /// One a thread, each with every so manieth batch.
+    /// One a thread. Of n threads, the first makes batches 0, n, 2 n, ..., the second 1, n + 1, 2 n + 1, ...
     receivers: Vec<Receiver<Batch>>,
     next: usize,
 }
@@ -187,20 +187,19 @@ impl LoaderSpec {
         let channels = samples[0].image.shape()[0];
         let mut image = Tensor::zeros(batched(channels));
         let mut labels = Tensor::zeros(batched(1));
-        let mut one_hot = Tensor::zeros(batched(self.classes));
         for (index, sample) in samples.iter().enumerate() {
             image.index_axis_mut(Axis(0), index).assign(&sample.image);
             labels.index_axis_mut(Axis(0), index).index_axis_mut(Axis(0), 0).assign(&sample.labels.mapv(f32::from));
-            for class in 0..self.classes {
-                let is_class = sample.labels.mapv(|label| f32::from(u8::from(usize::from(label) == class)));
-                one_hot.index_axis_mut(Axis(0), index).index_axis_mut(Axis(0), class).assign(&is_class);
-            }
         }
         let latent = IxDyn(&[&[samples.len()], &self.latent_shape[..]].concat());
         let mut eps = Tensor::zeros(latent);
         eps.iter_mut().zip(noise).for_each(|(value, noise)| *value = noise);
         let (timesteps, own_estimate) = draws.into_iter().unzip();
-        Batch { image, labels, one_hot, timesteps, own_estimate, eps }
+        // Of the whole batch, before it is cut into parts of perhaps one sample each; spread evenly over the parts.
+        let decoded = (samples.len() as f64 * self.autoencoder).round() as usize;
+        let so_far = |index: usize| index * decoded / samples.len();
+        let clean = (0..samples.len()).map(|index| so_far(index + 1) > so_far(index)).collect();
+        Batch { image, labels, timesteps, own_estimate, clean, eps }
     }
 }
 
@@ -225,7 +224,7 @@ mod tests {
             augmentation: Augmentation::default(),
             normalisation: Normalisation::MinMax,
             patches: PatchSpec { size: vec![16, 16], foreground: 0.3 },
-            classes: 2,
+            autoencoder: 0.25,
             latent_shape: vec![2, 2, 2],
             diffusion: Diffusion::default(),
             batch_size: 2,
@@ -249,6 +248,20 @@ mod tests {
                 assert!(batches.recv().is_err(), "no batch after the last step");
             }
         }
+    }
+
+    /// A part of one sample has no quarter of a sample: the whole batch is what the part is taken of.
+    #[test]
+    fn clean_latents_are_a_part_of_the_batch_however_it_is_cut() {
+        let spec = LoaderSpec { batch_size: 8, repeats: 4, ..spec(false) };
+        let batch = spec.batch(0);
+        assert_eq!(batch.clean.iter().filter(|clean| **clean).count(), 2);
+        for parts in [1, 2, 3, 8] {
+            let cut: Vec<bool> = batch.split(parts).iter().flat_map(|part| part.clean.clone()).collect();
+            assert_eq!(cut, batch.clean, "{parts} parts");
+        }
+        let halves = batch.split(2);
+        assert!(halves.iter().all(|half| half.clean.contains(&true)), "a part with all of them takes longer");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use ldseg::Result;
 use ldseg::diffusion::{LatentStandardisation, Prediction, Schedule, noise_coefficients};
 
@@ -10,15 +10,42 @@ use super::loader::Batch;
 use crate::cpu::{self, SMOOTHING};
 use crate::engine::to_device;
 use crate::model::Networks;
-use crate::model::layers::standardise;
+use crate::model::layers::{one_hot, standardise};
 use crate::recipe::{Diffusion, LossWeights};
 
-/// The loss and its terms, each a single number.
+/// Number of terms that [`losses`] reports: the loss, cross-entropy, 1 - soft Dice, and the mean squared error.
+pub const TERMS: usize = 4;
+
+/// The loss of a batch, or what one part of it adds.
 pub struct Losses {
     /// The weighted sum.
     pub total: Tensor<1>,
-    /// Cross-entropy, 1 - soft Dice, and the mean squared error of the prediction, unweighted.
-    pub terms: [Tensor<1>; 3],
+    /// `[TERMS]`, outside the graph: the loss, then cross-entropy, 1 - soft Dice and the mean squared error of the
+    /// prediction, unweighted.
+    pub terms: Tensor<1>,
+}
+
+/// How much of a batch a part is: terms are means over the batch, and a part adds its share of each.
+#[derive(Debug, Clone, Copy)]
+pub struct Shares {
+    /// Samples of the batch.
+    samples: usize,
+    /// Latents of the batch that are decoded.
+    decoded: usize,
+}
+
+impl Shares {
+    /// Those of a whole batch.
+    pub fn of(batch: &Batch, diffusion: &Diffusion, schedule: &Schedule) -> Self {
+        Self { samples: batch.timesteps.len(), decoded: decoded(batch, diffusion, schedule).iter().map(Vec::len).sum() }
+    }
+}
+
+/// The samples whose estimate, and those whose clean latent, is decoded.
+fn decoded(batch: &Batch, diffusion: &Diffusion, schedule: &Schedule) -> [Vec<usize>; 2] {
+    let estimates = batch.timesteps.iter().map(|t| diffusion.decodes(*t, schedule));
+    let which = |flags: Vec<bool>| flags.iter().enumerate().filter(|(_, yes)| **yes).map(|(index, _)| index).collect();
+    [which(estimates.collect()), which(batch.clean.clone())]
 }
 
 /// One number per sample, shaped to multiply a batch of latents.
@@ -29,23 +56,36 @@ fn per_sample<const D: usize>(values: impl Iterator<Item = f64>, device: &Device
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
+/// The samples of a batch with these indices; all of them without a copy.
+fn samples_of<const D: usize>(x: Tensor<D>, indices: &[usize], device: &Device) -> Tensor<D> {
+    if indices.len() == x.dims()[0] {
+        return x;
+    }
+    let of_batch: Vec<i32> = indices.iter().map(|index| *index as i32).collect();
+    let count = of_batch.len();
+    x.select(0, Tensor::<1, Int>::from_data(TensorData::new(of_batch, [count]), device))
+}
+
 /// Loss = w_ce CE(y, yhat) + w_dice (1 - Dice(y, yhat)) + w_eps MSE(target, prediction), as in the paper, with weights.
 ///
 /// The label encoder's z_l0 (or the denoiser's own estimate of it) is noised to a timestep of its own per sample, the
-/// denoiser's output is turned into what the decoder sees (the estimate of z_l0, or z_t - eps_hat for `reference`) and
-/// decoded. A part of the clean latents is decoded as well, see [`LossWeights::autoencoder`].
+/// denoiser's output is turned into what the decoder sees (the estimate of z_l0, or z_t - eps_hat for `reference`) and,
+/// where [`Diffusion::decoded`] says so, decoded. A part of the clean latents is decoded as well, see
+/// [`LossWeights::autoencoder`].
 ///
 /// # Errors
 /// [`ldseg::ErrorKind::ShapeMismatch`] where the batch has another rank than the networks.
 pub fn losses<const D: usize>(
     networks: &Networks<D>,
     batch: &Batch,
+    shares: Shares,
     schedule: &Schedule,
     diffusion: &Diffusion,
     weights: &LossWeights,
     device: &Device,
 ) -> Result<Losses> {
-    let z_0 = networks.label_encoder.forward(to_device(&batch.labels, device)?);
+    let labels = to_device::<D>(&batch.labels, device)?;
+    let z_0 = networks.label_encoder.forward(labels.clone());
     let z_i = networks.image_encoder.forward(to_device(&batch.image, device)?);
     let eps = to_device::<D>(&batch.eps, device)?;
     let a_t = || batch.timesteps.iter().map(|t| schedule.alpha_bar(*t));
@@ -80,32 +120,42 @@ pub fn losses<const D: usize>(
     // The label encoder must not learn latents that are easy to predict instead of easy to decode.
     let target = mix(&|a_t| diffusion.prediction.target_coefficients(a_t), &z_0.clone().detach(), &eps);
     let error = output.clone() - target;
-    let diffusion_term = (error.clone() * error).mean();
+    let share = batch.timesteps.len() as f64 / shares.samples as f64;
+    let diffusion_term = (error.clone() * error).mean() * share;
 
-    let mut estimate = mix(&|a_t| diffusion.prediction.decoder_coefficients(a_t), &z_t, &output);
-    if diffusion.latent_standardisation == LatentStandardisation::Clean {
-        estimate = standardise(estimate, 1e-10);
-    }
-    let one_hot = to_device::<D>(&batch.one_hot, device)?;
-    let samples = batch.timesteps.len();
-    let clean = ((samples as f64 * weights.autoencoder).round() as usize).min(samples);
-    let (latents, targets) = if clean == 0 {
-        (estimate, one_hot)
+    let [estimates, clean] = decoded(batch, diffusion, schedule);
+    let share = (estimates.len() + clean.len()) as f64 / shares.decoded.max(1) as f64;
+    let [cross_entropy, dice] = if share == 0.0 {
+        [(); 2].map(|()| Tensor::zeros([1], device))
     } else {
-        (
-            Tensor::cat(vec![estimate, z_0.narrow(0, 0, clean)], 0),
-            Tensor::cat(vec![one_hot.clone(), one_hot.narrow(0, 0, clean)], 0),
-        )
-    };
-    let logits = networks.label_decoder.logits(latents);
-    let [cross_entropy, dice] = match cpu::segmentation_losses(&logits, &targets) {
-        Some(losses) => [losses.clone().narrow(0, 0, 1), losses.narrow(0, 1, 1)],
-        None => segmentation_losses(logits, targets),
+        let of = |x: &Tensor<D>, indices: &[usize]| samples_of(x.clone(), indices, device);
+        let mut latents = Vec::new();
+        let mut targets = Vec::new();
+        if !estimates.is_empty() {
+            let mut estimate = mix(&|a_t| diffusion.prediction.decoder_coefficients(a_t), &z_t, &output);
+            if diffusion.latent_standardisation == LatentStandardisation::Clean {
+                estimate = standardise(estimate, 1e-10);
+            }
+            latents.push(of(&estimate, &estimates));
+            targets.push(of(&labels, &estimates));
+        }
+        if !clean.is_empty() {
+            latents.push(of(&z_0, &clean));
+            targets.push(of(&labels, &clean));
+        }
+        let logits = networks.label_decoder.logits(Tensor::cat(latents, 0));
+        let targets = one_hot(Tensor::cat(targets, 0), logits.dims()[1]);
+        let [cross_entropy, dice] = match cpu::segmentation_losses(&logits, &targets) {
+            Some(losses) => [losses.clone().narrow(0, 0, 1), losses.narrow(0, 1, 1)],
+            None => segmentation_losses(logits, targets),
+        };
+        [cross_entropy * share, dice * share]
     };
     let total = cross_entropy.clone() * weights.cross_entropy
         + dice.clone() * weights.dice
         + diffusion_term.clone() * weights.diffusion;
-    Ok(Losses { total, terms: [cross_entropy.detach(), dice.detach(), diffusion_term.detach()] })
+    let terms = [total.clone(), cross_entropy, dice, diffusion_term].map(Tensor::inner).to_vec();
+    Ok(Losses { total, terms: Tensor::cat(terms, 0) })
 }
 
 /// Cross-entropy and 1 - soft Dice (Milletari et al. 2016, with plain sums in the denominator), averaged over samples

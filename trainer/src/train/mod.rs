@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use burn::module::Module;
 use burn::optim::{AdamConfig, AdamWConfig, GradientsAccumulator, GradientsParams, ModuleOptimizer};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use ldseg::bundle::{MANIFEST_FILE, Manifest};
 use ldseg::diffusion::Schedule;
 use ldseg::files::write_bytes;
@@ -25,11 +25,13 @@ use ldseg::{Error, ErrorKind, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::data::{Dataset, PatchSpec, Split, discover, split};
+use crate::engine::to_array;
 use crate::export;
 use crate::model::{NetworkConfig, Networks, Preset};
 use crate::recipe::{Optimiser, Recipe};
 use checkpoint::{Checkpoints, State, Which, load_networks};
 use loader::{Batch, LoaderSpec};
+use loss::Shares;
 use progress::Progress;
 use validate::validate;
 
@@ -49,7 +51,7 @@ pub enum Outcome {
 
 /// Trains as `recipe` says on the cases in `data`, into the run folder `run`.
 ///
-/// With `resume` the run goes on from its last checkpoint and does what the unbroken run would have done. `stop` is
+/// `trace` is a CSV file that gets the loss and its terms of every step. With `resume` the run goes on from its last checkpoint and does what the unbroken run would have done. `stop` is
 /// looked at after every step.
 ///
 /// # Errors
@@ -61,14 +63,15 @@ pub fn fit(
     data: &Path,
     run: &Path,
     resume: bool,
+    trace: Option<&Path>,
     device: &Device,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
     let split = split(discover(data)?, &recipe.validation, recipe.seed)?;
     check_run(recipe, run, resume)?;
     match recipe.network.input_size.len() {
-        2 => Trainer::<4>::new(recipe, split, run, device)?.run(stop),
-        _ => Trainer::<5>::new(recipe, split, run, device)?.run(stop),
+        2 => Trainer::<4>::new(recipe, split, run, trace, device)?.run(stop),
+        _ => Trainer::<5>::new(recipe, split, run, trace, device)?.run(stop),
     }
 }
 
@@ -117,6 +120,21 @@ fn start_from<const D: usize>(networks: Networks<D>, config: &NetworkConfig, fro
     load_networks(networks, &dir.join("average.bpk"))
 }
 
+/// Steps between readings of the loss from a GPU.
+const GPU_READS_EVERY: usize = 16;
+
+fn is_cpu(device: &Device) -> bool {
+    device.clone().without_autodiff() == Device::flex()
+}
+
+/// What a step computed and nobody has looked at.
+struct Unread {
+    step: usize,
+    samples: usize,
+    /// `[TERMS + 1]`: the loss and its terms, and the norm of the gradient.
+    values: Tensor<1>,
+}
+
 struct Trainer<'a, const D: usize> {
     recipe: &'a Recipe,
     manifest: Manifest,
@@ -129,6 +147,7 @@ struct Trainer<'a, const D: usize> {
     checkpoints: Checkpoints,
     state: State,
     progress: Progress,
+    unread: Vec<Unread>,
     /// One single-threaded pool for each part of a batch: with as many parts as cores, nothing is gained by sharing the
     /// work within one.
     threads: Vec<ThreadPool>,
@@ -138,7 +157,7 @@ struct Trainer<'a, const D: usize> {
 /// As many pools as parts that a batch is cut into. A GPU takes the batch as a whole, and batch normalisation has to
 /// see it as a whole.
 fn thread_pools(recipe: &Recipe, device: &Device) -> Result<Vec<ThreadPool>> {
-    let whole = recipe.network.preset == Preset::Reference || device.clone().without_autodiff() != Device::flex();
+    let whole = recipe.network.preset == Preset::Reference || !is_cpu(device);
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let parts = if whole { 1 } else { cores.min(recipe.training.batch_size) };
     (0..parts)
@@ -149,7 +168,13 @@ fn thread_pools(recipe: &Recipe, device: &Device) -> Result<Vec<ThreadPool>> {
 
 impl<'a, const D: usize> Trainer<'a, D> {
     /// Weights first: where they come from another run or a bundle, what is wrong there is told before the data are read.
-    fn new(recipe: &'a Recipe, split: Split, run: &Path, device: &'a Device) -> Result<Self> {
+    fn new(
+        recipe: &'a Recipe,
+        split: Split,
+        run: &Path,
+        trace: Option<&Path>,
+        device: &'a Device,
+    ) -> Result<Self> {
         let config = recipe.network();
         device.seed(recipe.seed);
         let mut networks = Networks::<D>::new(&config, device);
@@ -193,7 +218,7 @@ impl<'a, const D: usize> Trainer<'a, D> {
             augmentation: recipe.augmentation.clone(),
             normalisation: recipe.preprocessing.normalisation,
             patches: PatchSpec { size: config.input_size.clone(), foreground: recipe.training.foreground_patches },
-            classes: recipe.classes.len(),
+            autoencoder: recipe.training.loss.autoencoder,
             latent_shape: config.latent_shape(),
             diffusion: recipe.diffusion,
             batch_size: recipe.training.batch_size,
@@ -201,10 +226,10 @@ impl<'a, const D: usize> Trainer<'a, D> {
             seed: recipe.seed,
         };
         let (per_epoch, epochs) = (loader.steps_per_epoch(), recipe.training.epochs);
-        let progress = Progress::new(run, recipe, state.step, per_epoch, epochs)?;
+        let progress = Progress::new(run, recipe, state.step, per_epoch, epochs, trace)?;
         Ok(Self {
             manifest: export::manifest(recipe),
-            schedule: Schedule::new(recipe.diffusion.schedule, recipe.diffusion.timesteps)?,
+            schedule: recipe.diffusion.noise_schedule()?,
             recipe,
             loader,
             validation,
@@ -214,6 +239,7 @@ impl<'a, const D: usize> Trainer<'a, D> {
             checkpoints,
             state,
             progress,
+            unread: Vec::new(),
             threads: thread_pools(recipe, device)?,
             device,
         })
@@ -232,17 +258,23 @@ impl<'a, const D: usize> Trainer<'a, D> {
             self.progress.waited(waiting.elapsed());
             self.step(&batch)?;
             let epoch_ends = self.state.step.is_multiple_of(per_epoch);
+            let stopping = stop.load(Ordering::Relaxed) && self.state.step < last;
+            let due = saved.elapsed() >= every;
+            if epoch_ends || stopping || due {
+                // What is no longer finite must not become a checkpoint.
+                self.read()?;
+            }
             if epoch_ends {
                 self.end_epoch(self.state.step / per_epoch)?;
                 saved = Instant::now();
             }
-            if stop.load(Ordering::Relaxed) && self.state.step < last {
+            if stopping {
                 if !epoch_ends {
                     self.save(false)?;
                 }
                 return Ok(Outcome::Stopped);
             }
-            if !epoch_ends && saved.elapsed() >= every {
+            if !epoch_ends && due {
                 self.save(false)?;
                 saved = Instant::now();
             }
@@ -255,20 +287,46 @@ impl<'a, const D: usize> Trainer<'a, D> {
         self.checkpoints.save(&self.networks, &self.average, &self.optimiser, &self.state, best)
     }
 
+    /// Steps between readings of the loss: a GPU that is asked for a number after every step waits for the host in turn.
+    fn reads_every(&self) -> usize {
+        if is_cpu(self.device) { 1 } else { GPU_READS_EVERY }
+    }
+
+    /// Reads the losses of the steps since the last reading, and looks whether they are finite.
+    fn read(&mut self) -> Result<()> {
+        let Some(first) = self.unread.first().map(|unread| unread.step) else { return Ok(()) };
+        let rows: Vec<_> = self.unread.iter().map(|unread| unread.values.clone()).collect();
+        let values = to_array(Tensor::cat(rows, 0))?;
+        for (index, row) in values.iter().collect::<Vec<_>>().chunks(loss::TERMS + 1).enumerate() {
+            let row: Vec<f64> = row.iter().map(|value| f64::from(**value)).collect();
+            if !row[0].is_finite() || !row[loss::TERMS].is_finite() {
+                let message = format!(
+                    "the loss or its gradient is no longer finite at step {}; the last checkpoint is good: a smaller \
+                     training.learning_rate or training.gradient_clip may help",
+                    first + index
+                );
+                return Err(Error::new(ErrorKind::Engine, message));
+            }
+            self.state.sums.iter_mut().zip(&row).for_each(|(sum, value)| *sum += value);
+            self.progress.step(first + index, &row[..loss::TERMS], self.unread[index].samples)?;
+        }
+        self.unread.clear();
+        Ok(())
+    }
+
     fn step(&mut self, batch: &Batch) -> Result<()> {
         let step = self.state.step;
         // Dropout draws from the device's generator: seeded by step, a resumed run draws the same.
         self.device.seed(self.recipe.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(step as u64));
-        let (values, gradients) = self.gradients(batch)?;
+        let (terms, gradients) = self.gradients(batch)?;
+        let inner = self.device.clone().without_autodiff();
         let training = &self.recipe.training;
-        let (gradients, norm) = weights::clip(&self.networks, gradients, training.gradient_clip);
-        if !values[0].is_finite() || !norm.is_finite() {
-            let message = format!(
-                "the loss or its gradient is no longer finite at step {step}; the last checkpoint is good: a smaller \
-                 training.learning_rate or training.gradient_clip may help"
-            );
-            return Err(Error::new(ErrorKind::Engine, message));
+        let (gradients, norm) = weights::clip(&self.networks, gradients, training.gradient_clip, &inner);
+        self.unread.push(Unread { step, samples: batch.timesteps.len(), values: Tensor::cat(vec![terms, norm], 0) });
+        if self.unread.len() >= self.reads_every() {
+            self.read()?;
         }
+        let training = &self.recipe.training;
         let rate = self.learning_rate();
         let networks = self.networks.clone();
         self.networks = self.optimiser.step(rate, networks, gradients);
@@ -277,19 +335,17 @@ impl<'a, const D: usize> Trainer<'a, D> {
         self.state.step += 1;
         self.state.dice.clear();
         self.state.autoencoder_dice.clear();
-        self.state.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-        self.progress.step(values[0], batch.timesteps.len());
         Ok(())
     }
 
     /// The loss and its terms, averaged over the batch, and the gradients of all weights. The batch's parts are worked
     /// on side by side, each on a thread of its own.
-    fn gradients(&self, batch: &Batch) -> Result<([f64; 4], GradientsParams)> {
+    fn gradients(&self, batch: &Batch) -> Result<(Tensor<1>, GradientsParams)> {
+        let shares = Shares::of(batch, &self.recipe.diffusion, &self.schedule);
         let parts = batch.split(self.threads.len());
         if parts.len() == 1 {
-            return self.part_gradients(&self.networks, batch, 1.0);
+            return self.part_gradients(&self.networks, batch, shares);
         }
-        let samples = batch.timesteps.len() as f64;
         let results: Vec<Result<_>> = thread::scope(|scope| {
             let running: Vec<_> = parts
                 .iter()
@@ -297,32 +353,30 @@ impl<'a, const D: usize> Trainer<'a, D> {
                 .map(|(part, pool)| {
                     // Weights of its own: graphs that share a leaf would wait for one another.
                     let networks = self.networks.clone().fork(self.device);
-                    let share = part.timesteps.len() as f64 / samples;
-                    scope.spawn(move || pool.install(|| self.part_gradients(&networks, part, share)))
+                    scope.spawn(move || pool.install(|| self.part_gradients(&networks, part, shares)))
                 })
                 .collect();
             running.into_iter().map(|part| part.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
         });
-        let mut total = [0.0; 4];
+        let mut total = Tensor::zeros([loss::TERMS], &self.device.clone().without_autodiff());
         let mut sum = GradientsAccumulator::new();
         for result in results {
-            let (values, gradients) = result?;
-            total.iter_mut().zip(values).for_each(|(total, value)| *total += value);
+            let (terms, gradients) = result?;
+            total = total + terms;
             sum.accumulate(&self.networks, gradients);
         }
         Ok((total, sum.grads()))
     }
 
-    fn part_gradients(&self, networks: &Networks<D>, part: &Batch, share: f64) -> Result<([f64; 4], GradientsParams)> {
+    fn part_gradients(
+        &self,
+        networks: &Networks<D>,
+        part: &Batch,
+        shares: Shares,
+    ) -> Result<(Tensor<1>, GradientsParams)> {
         let (diffusion, weights) = (&self.recipe.diffusion, &self.recipe.training.loss);
-        let losses = loss::losses(networks, part, &self.schedule, diffusion, weights, self.device)?;
-        let mut values = [0.0; 4];
-        values[0] = share * f64::from(losses.total.clone().into_scalar::<f32>());
-        for (value, term) in values[1..].iter_mut().zip(losses.terms) {
-            *value = share * f64::from(term.into_scalar::<f32>());
-        }
-        let gradients = losses.total.mul_scalar(share).backward();
-        Ok((values, GradientsParams::from_grads(gradients, networks)))
+        let losses = loss::losses(networks, part, shares, &self.schedule, diffusion, weights, self.device)?;
+        Ok((losses.terms, GradientsParams::from_grads(losses.total.backward(), networks)))
     }
 
     /// Linear warm-up, then half a cosine down to a hundredth of the greatest rate.

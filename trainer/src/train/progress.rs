@@ -1,6 +1,6 @@
 //! What a run tells: a progress bar, `metrics.csv`, TensorBoard events and a line per epoch.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,9 +20,32 @@ pub struct Progress {
     csv: PathBuf,
     events: EventWriter,
     classes: Vec<String>,
+    trace: Option<Trace>,
     epoch_start: Instant,
     waited: Duration,
     samples: usize,
+}
+
+/// The losses of every step, as CSV.
+struct Trace {
+    path: PathBuf,
+    file: File,
+    start: Instant,
+}
+
+impl Trace {
+    fn create(path: &Path) -> Result<Self> {
+        let mut file = File::create(path).map_err(|e| io(path, e))?;
+        writeln!(file, "step,loss,cross_entropy,dice_loss,diffusion,seconds").map_err(|e| io(path, e))?;
+        Ok(Self { path: path.to_path_buf(), file, start: Instant::now() })
+    }
+
+    /// `seconds` is when the loss was read, which on a GPU is done for several steps at a time.
+    fn row(&mut self, step: usize, losses: &[f64]) -> Result<()> {
+        let mut row = format!("{step}");
+        losses.iter().for_each(|loss| row += &format!(",{loss:.8}"));
+        writeln!(self.file, "{row},{:.4}", self.start.elapsed().as_secs_f64()).map_err(|e| io(&self.path, e))
+    }
 }
 
 fn io(path: &Path, e: std::io::Error) -> Error {
@@ -31,7 +54,16 @@ fn io(path: &Path, e: std::io::Error) -> Error {
 
 impl Progress {
     /// Opens the reports of the run in `run`, which goes on after `step`; later rows of `metrics.csv` are dropped.
-    pub fn new(run: &Path, recipe: &Recipe, step: usize, per_epoch: usize, epochs: usize) -> Result<Self> {
+    ///
+    /// `trace` is a CSV file that gets a row a step.
+    pub fn new(
+        run: &Path,
+        recipe: &Recipe,
+        step: usize,
+        per_epoch: usize,
+        epochs: usize,
+        trace: Option<&Path>,
+    ) -> Result<Self> {
         let classes: Vec<String> =
             recipe.classes[1..].iter().map(|class| class.name.replace([',', '"'], " ")).collect();
         let csv = run.join("metrics.csv");
@@ -42,7 +74,9 @@ impl Progress {
         // The estimate counts from here, not from step 0 of an earlier process.
         bar.reset_eta();
         let events = EventWriter::create(&run.join("tensorboard"), step as u64)?;
-        Ok(Self { bar, csv, events, classes, epoch_start: Instant::now(), waited: Duration::ZERO, samples: 0 })
+        let trace = trace.map(|path| Trace::create(path)).transpose()?;
+        let (epoch_start, waited) = (Instant::now(), Duration::ZERO);
+        Ok(Self { bar, csv, events, classes, trace, epoch_start, waited, samples: 0 })
     }
 
     /// Counts time that a step spent waiting for its data.
@@ -50,11 +84,12 @@ impl Progress {
         self.waited += time;
     }
 
-    /// One step is done.
-    pub fn step(&mut self, loss: f64, samples: usize) {
+    /// The losses of one step, total first, are known.
+    pub fn step(&mut self, step: usize, losses: &[f64], samples: usize) -> Result<()> {
         self.samples += samples;
-        self.bar.set_message(format!("loss {loss:.4}, {:.1} images/s", self.rate()));
+        self.bar.set_message(format!("loss {:.4}, {:.1} images/s", losses[0], self.rate()));
         self.bar.inc(1);
+        self.trace.as_mut().map_or(Ok(()), |trace| trace.row(step, losses))
     }
 
     fn rate(&self) -> f64 {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 /// Collects every weight, flattened.
 #[derive(Default)]
@@ -69,26 +69,31 @@ impl ModuleVisitor for SquaredNorm<'_> {
 
 struct Scale {
     gradients: GradientsParams,
-    factor: f64,
+    factor: Tensor<1>,
 }
 
 impl ModuleVisitor for Scale {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.remove::<D>(param.id) {
-            self.gradients.register(param.id, gradient * self.factor);
+            self.gradients.register(param.id, gradient * self.factor.clone().reshape([1; D]));
         }
     }
 }
 
-/// Scales all gradients so that their norm over the whole module is `greatest` at most. Also returns that norm before.
-pub fn clip<M: Module>(module: &M, gradients: GradientsParams, greatest: f64) -> (GradientsParams, f64) {
+/// Scales all gradients so that their norm over the whole module is `greatest` at most. Also returns that norm before,
+/// `[1]`. Nothing is read back from the device.
+pub fn clip<M: Module>(
+    module: &M,
+    gradients: GradientsParams,
+    greatest: f64,
+    device: &Device,
+) -> (GradientsParams, Tensor<1>) {
     let mut squared = SquaredNorm { gradients: &gradients, sum: None };
     module.visit(&mut squared);
-    let norm = squared.sum.map_or(0.0, |sum| f64::from(sum.into_scalar::<f32>()).sqrt());
-    if norm <= greatest {
-        return (gradients, norm);
-    }
-    let mut scale = Scale { gradients, factor: greatest / norm };
+    let norm = squared.sum.unwrap_or_else(|| Tensor::zeros([1], device)).sqrt();
+    // 1 where the norm is within bounds: a multiplication by 1 leaves every bit as it is.
+    let factor = (norm.clone().clamp_min(greatest) / greatest).recip();
+    let mut scale = Scale { gradients, factor };
     module.visit(&mut scale);
     (scale.gradients, norm)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::diffusion::{LatentStandardisation, MAX_TIMESTEPS, Prediction, Sampler, ScheduleKind};
+use crate::diffusion::{LatentStandardisation, MAX_TIMESTEPS, Prediction, Sampler, Schedule, ScheduleKind};
 use crate::engine::NetworkSpec;
 use crate::preprocess::{Normalisation, Resampling, SpacingPolicy};
 use crate::{Error, ErrorKind, Result};
@@ -49,6 +49,9 @@ pub struct Manifest {
     pub timesteps: usize,
     /// Noise schedule.
     pub schedule: ScheduleKind,
+    /// Added to the logarithm of the schedule's signal-to-noise ratio, see [`Schedule::shifted`]; 0 where absent.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub log_snr_shift: f64,
     /// What the denoiser predicts.
     pub prediction: Prediction,
     /// How latents are standardised, always per sample.
@@ -69,6 +72,11 @@ pub struct Manifest {
     pub files: BTreeMap<String, FileEntry>,
     /// Where the weights came from.
     pub provenance: Provenance,
+}
+
+/// Whether a number is what an absent key stands for.
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 /// One segmentation class.
@@ -164,6 +172,14 @@ pub struct Provenance {
 }
 
 impl Manifest {
+    /// alpha bar at every timestep.
+    ///
+    /// # Errors
+    /// Those of [`Schedule::shifted`].
+    pub fn noise_schedule(&self) -> Result<Schedule> {
+        Schedule::shifted(self.schedule, self.timesteps, self.log_snr_shift)
+    }
+
     /// Checks everything that the types alone don't.
     ///
     /// # Errors
@@ -211,6 +227,9 @@ impl Manifest {
         }
         if !(2..=MAX_TIMESTEPS).contains(&self.timesteps) {
             return fail(format!("timesteps is {}, expected 2 to {MAX_TIMESTEPS}", self.timesteps));
+        }
+        if let Err(error) = self.noise_schedule() {
+            return fail(error.to_string());
         }
         if !(1..self.timesteps).contains(&self.default_steps) {
             return fail(format!("default_steps is {}, expected 1 to {}", self.default_steps, self.timesteps - 1));

@@ -87,6 +87,7 @@ pub(crate) mod test_support {
             latent_shape: vec![1, 2, 3],
             timesteps: 1000,
             schedule: ScheduleKind::Cosine,
+            log_snr_shift: 0.0,
             prediction: Prediction::X0,
             latent_standardisation: LatentStandardisation::None,
             default_sampler: Sampler::Ddim,

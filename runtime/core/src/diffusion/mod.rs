@@ -23,7 +23,7 @@ pub use noise::{NoiseKey, normal_latent};
 pub use prediction::{LatentStandardisation, Prediction, standardise_per_sample};
 pub use published::PublishedSteps;
 pub use sampler::{SampleRequest, Sampler, sample, timesteps};
-pub use schedule::{MAX_TIMESTEPS, Schedule, ScheduleKind, add_noise, noise_coefficients};
+pub use schedule::{MAX_LOG_SNR_SHIFT, MAX_TIMESTEPS, Schedule, ScheduleKind, add_noise, noise_coefficients};
 
 use crate::Tensor;
 

@@ -36,12 +36,33 @@ pub struct Schedule {
     alpha_bar: Vec<f64>,
 }
 
+/// Largest shift of ln(SNR): beyond it alpha bar has no meaning left at one end or the other.
+pub const MAX_LOG_SNR_SHIFT: f64 = 10.0;
+
 impl Schedule {
-    /// The schedule of the given kind over T = `timesteps`.
+    /// The schedule of the given kind over T = `timesteps`, as published.
     ///
     /// # Errors
     /// [`ErrorKind::Setting`] unless 2 <= T <= [`MAX_TIMESTEPS`].
     pub fn new(kind: ScheduleKind, timesteps: usize) -> Result<Self> {
+        Self::shifted(kind, timesteps, 0.0)
+    }
+
+    /// The same with `shift` added to the logarithm of the signal-to-noise ratio `a_t / (1 - a_t)` at every t
+    /// (Hoogeboom et al. 2023, Section 3.1): `a'_t = a_t / (a_t + (1 - a_t) exp(-shift))`.
+    ///
+    /// Neighbouring elements of a latent say much the same, and together they outweigh the noise long before each one
+    /// does. A shift below 0 makes up for that; it is what latents scaled by `exp(shift / 2)` would give (Chen 2023).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Setting`] unless 2 <= T <= [`MAX_TIMESTEPS`] and |shift| <= [`MAX_LOG_SNR_SHIFT`].
+    pub fn shifted(kind: ScheduleKind, timesteps: usize, shift: f64) -> Result<Self> {
+        if !(shift.abs() <= MAX_LOG_SNR_SHIFT) {
+            let message = format!(
+                "log_snr_shift is {shift}, expected -{MAX_LOG_SNR_SHIFT} to {MAX_LOG_SNR_SHIFT}"
+            );
+            return Err(Error::new(ErrorKind::Setting, message));
+        }
         if !(2..=MAX_TIMESTEPS).contains(&timesteps) {
             return Err(Error::new(
                 ErrorKind::Setting,
@@ -55,6 +76,11 @@ impl Schedule {
             ScheduleKind::Quadratic => {
                 cumulative(linspace(first.sqrt(), last.sqrt(), timesteps).map(|root| root * root))
             }
+        };
+        let noise = (-shift).exp();
+        let alpha_bar = match shift == 0.0 {
+            true => alpha_bar,
+            false => alpha_bar.into_iter().map(|a_t| a_t / (a_t + (1.0 - a_t) * noise)).collect(),
         };
         Ok(Self { alpha_bar })
     }
@@ -151,6 +177,28 @@ mod tests {
                 let found = schedule.alpha_bar(t);
                 assert!((found / expected - 1.0).abs() < 1e-10, "{kind:?} at {t}: {found:e}, expected {expected:e}");
             }
+        }
+    }
+
+    #[test]
+    fn a_shift_moves_the_signal_to_noise_ratio_alone() {
+        for kind in KINDS {
+            let plain = Schedule::new(kind, 1000).unwrap();
+            let shifted = Schedule::shifted(kind, 1000, -2.0).unwrap();
+            for t in [1, 10, 400, 900, 999] {
+                let log_snr = |a: f64| (a / (1.0 - a)).ln();
+                let moved = log_snr(shifted.alpha_bar(t)) - log_snr(plain.alpha_bar(t));
+                assert!((moved + 2.0).abs() < 1e-6, "{kind:?} at {t}: {moved}");
+            }
+            // exp(-1) times the latent beside the same noise, scaled to unit variance.
+            let (a_t, scale) = (plain.alpha_bar(600), (-1.0_f64).exp());
+            let (signal, noise) = (scale * a_t.sqrt(), (1.0 - a_t).sqrt());
+            let expected = signal / signal.hypot(noise);
+            assert!((noise_coefficients(shifted.alpha_bar(600)).0 - expected).abs() < 1e-12);
+        }
+        for shift in [f64::NAN, f64::INFINITY, 10.5, -11.0] {
+            let error = Schedule::shifted(ScheduleKind::Cosine, 1000, shift).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Setting);
         }
     }
 
