@@ -1,6 +1,6 @@
 //! Scores one prediction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::metrics::surface::{SurfaceDistances, SurfaceKind};
 use ldseg::image::{Image, Labels};
 use ldseg::metrics::Overlap;
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::{read_image, to_labels};
+use ldseg_io::read_label_file;
 
 /// Greatest relative difference of the spacings of a prediction and its label map.
 const SPACING_TOLERANCE: f64 = 0.01;
@@ -63,6 +63,9 @@ pub struct CaseScores {
     /// Class indices above 0 that the reference holds.
     #[serde(skip)]
     pub referenced: Vec<u8>,
+    /// The palette of the label map's file, if it has one, and the values that it holds.
+    #[serde(skip)]
+    pub(super) colours: (Option<Vec<[u8; 3]>>, BTreeSet<u8>),
 }
 
 /// Reads and scores one prediction.
@@ -76,9 +79,10 @@ pub(super) fn score(
     classes: Option<&[ClassSpec]>,
     settings: &Settings,
 ) -> Result<CaseScores> {
-    let (predicted_image, reference_image) = (read_image(prediction)?, read_image(labels)?);
-    let mut predicted = to_labels(&predicted_image).map_err(|e| e.in_file(prediction))?;
-    let mut reference = to_labels(&reference_image).map_err(|e| e.in_file(labels))?;
+    let (predicted_file, reference_file) = (read_label_file(prediction)?, read_label_file(labels)?);
+    let (mut predicted, mut reference) = (predicted_file.labels(), reference_file.labels());
+    let (predicted_image, reference_image) = (predicted_file.image, reference_file.image);
+    let colours = (reference_file.palette, reference.iter().copied().collect());
     let (spacing, spacing_from) = spacing(&predicted_image, &reference_image, labels, settings.picture_spacing_mm)
         .map_err(|e| e.in_file(prediction))?;
     if let Some(classes) = classes {
@@ -97,6 +101,7 @@ pub(super) fn score(
         sampling: None,
         predicted: Vec::new(),
         referenced: Vec::new(),
+        colours,
     };
     let instances = (settings.objects == Some(ObjectChoice::Instances)).then(|| {
         let both = [&predicted, &reference].map(instances);

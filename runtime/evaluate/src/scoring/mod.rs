@@ -23,6 +23,7 @@ pub use sampling::{SamplingMeasure, SamplingScores, SamplingSummary};
 use crate::metrics::summary::Bootstrap;
 use ldseg::threads::on_all_cores;
 use ldseg::{Error, ErrorKind, Result};
+use ldseg_io::Palettes;
 
 /// Which surfaces distances are taken between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -113,12 +114,20 @@ pub fn evaluate(
     let (pairs, without_prediction) = pair(predictions, labels)?;
     let patients = read_patients(labels)?;
     let scored = on_all_cores(pairs, |pair| {
-        let scores = pair.files.and_then(|(prediction, labels)| case::score(&prediction, &labels, classes, settings));
+        let scores = pair.files.and_then(|(prediction, labels)| {
+            case::score(&prediction, &labels, classes, settings).map(|scores| (labels, scores))
+        });
         (pair.name, scores)
     });
+    let mut palettes = Palettes::default();
     let listed = |name: &str| patients.as_ref().and_then(|list| list.patients.get(name).cloned());
     let mut report = Report::new(settings.clone(), classes, without_prediction);
     for (name, scores) in scored {
+        let scores = scores.and_then(|(labels, scores)| {
+            let (palette, values) = &scores.colours;
+            palettes.add(&labels, palette.as_deref(), values.iter().copied())?;
+            Ok(scores)
+        });
         let patient = listed(&name).unwrap_or_else(|| patient_from_name(&name).to_owned());
         report.add(name, patient, scores);
     }

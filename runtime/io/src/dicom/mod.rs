@@ -72,6 +72,14 @@ pub(super) fn read(path: &Path) -> Result<Recording> {
     Ok(recording.noted(notes).with_region(region))
 }
 
+/// Whether the pixels are compressed with loss, or once were.
+pub(super) fn lossy(path: &Path) -> Result<bool> {
+    let object = open_file(path).map_err(|e| unreadable(&e))?;
+    let baseline = [uids::JPEG_BASELINE8_BIT, uids::JPEG_EXTENDED12_BIT];
+    let syntax = object.meta().transfer_syntax().trim_end_matches('\0');
+    Ok(baseline.contains(&syntax) || text(&object, tags::LOSSY_IMAGE_COMPRESSION).as_deref() == Some("01"))
+}
+
 fn unreadable(error: &dyn std::error::Error) -> Error {
     Error::new(ErrorKind::Format, format!("is not a readable DICOM: {}", chain(error)))
 }
