@@ -170,3 +170,18 @@ fn keep_rows(path: &Path, header: &str, step: usize) -> Result<()> {
     let kept: String = kept.map(|row| format!("{row}\n")).collect();
     write_bytes(path, format!("{header}{kept}").as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_after_the_checkpoint_are_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.csv");
+        fs::write(&path, "epoch,step,loss\n1,10,0.5\n2,20,0.4\n3,27,0.3\n4,37,0.2").unwrap();
+        // Steps an epoch may have changed with the data, so epochs are not counted.
+        keep_rows(&path, "epoch,step,loss\n", 27).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "epoch,step,loss\n1,10,0.5\n2,20,0.4\n3,27,0.3\n");
+    }
+}

@@ -134,3 +134,48 @@ pub fn evaluate(
     report.finish()?;
     Ok(report)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+
+    /// An 8-bit picture of 2 x 2 pixels, with a palette where there are colours.
+    fn picture(path: &Path, values: [u8; 4], colours: &[u8]) {
+        let mut encoder = png::Encoder::new(File::create(path).unwrap(), 2, 2);
+        encoder.set_depth(png::BitDepth::Eight);
+        if !colours.is_empty() {
+            encoder.set_color(png::ColorType::Indexed);
+            encoder.set_palette(colours);
+        }
+        encoder.write_header().unwrap().write_image_data(&values).unwrap();
+    }
+
+    #[test]
+    fn references_with_palettes_count_by_index_and_have_to_agree() {
+        let folder = tempfile::tempdir().unwrap();
+        let [predictions, labels] = ["predictions", "labels"].map(|name| folder.path().join(name));
+        [&predictions, &labels].map(|folder| fs::create_dir(folder).unwrap());
+        let (one, other) = ([9, 9, 9, 220, 50, 47, 64, 160, 70], [9, 9, 9, 64, 160, 70, 220, 50, 47]);
+        for (name, colours) in [("a.png", one), ("b.png", one), ("c.png", other)] {
+            picture(&predictions.join(name), [0, 1, 2, 2], &[]);
+            picture(&labels.join(name), [0, 1, 2, 2], &colours);
+        }
+        let report = evaluate(&predictions, &labels, None, &Settings::default()).unwrap();
+        let report = serde_json::to_value(&report).unwrap();
+        for case in [0, 1] {
+            for class in ["1", "2"] {
+                assert_eq!(report["cases"][case]["classes"][class]["dice"], 1.0);
+            }
+        }
+        let failed = report["failed"][0].to_string();
+        assert!(failed.contains("c.png: shows the label 1 in the colour [64, 160, 70]"), "{report}");
+
+        // Lossy, whatever its name says.
+        fs::write(labels.join("a.png"), [0xFF, 0xD8, 0xFF, 0xE0]).unwrap();
+        let report = evaluate(&predictions, &labels, None, &Settings::default()).unwrap();
+        let report = serde_json::to_value(&report).unwrap().to_string();
+        assert!(report.contains("a.png: is a JPEG"), "{report}");
+    }
+}
