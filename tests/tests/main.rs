@@ -2,16 +2,20 @@
 //!
 //! ONNX Runtime is compared where `ORT_DYLIB_PATH` names its library; what is skipped is said on standard error.
 
+#![expect(unreachable_pub, reason = "one binary, whose modules share helpers")]
+
 mod bad_input;
 mod c_interface;
 mod data_in;
 mod dicom;
+mod entry_points;
 mod equivalence;
 mod evaluate;
 mod inspect;
 mod measure;
 mod metrics;
 mod pipeline;
+mod published;
 mod python;
 mod reference;
 mod render;
@@ -22,3 +26,4 @@ mod sampling;
 mod sector;
 mod stream;
 mod support;
+mod walls;

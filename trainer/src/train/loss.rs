@@ -14,10 +14,10 @@ use crate::model::layers::{one_hot, standardise};
 use crate::recipe::{Diffusion, LossWeights};
 
 /// Number of terms that [`losses`] reports: the loss, cross-entropy, 1 - soft Dice, and the mean squared error.
-pub const TERMS: usize = 4;
+pub(crate) const TERMS: usize = 4;
 
 /// The loss of a batch, or what one part of it adds.
-pub struct Losses {
+pub(crate) struct Losses {
     /// The weighted sum.
     pub total: Tensor<1>,
     /// `[TERMS]`, outside the graph: the loss, then cross-entropy, 1 - soft Dice and the mean squared error of the
@@ -36,7 +36,7 @@ pub struct Shares {
 
 impl Shares {
     /// Those of a whole batch.
-    pub fn of(batch: &Batch, diffusion: &Diffusion, schedule: &Schedule) -> Self {
+    pub(crate) fn of(batch: &Batch, diffusion: &Diffusion, schedule: &Schedule) -> Self {
         Self { samples: batch.timesteps.len(), decoded: decoded(batch, diffusion, schedule).iter().map(Vec::len).sum() }
     }
 }
@@ -75,7 +75,7 @@ fn samples_of<const D: usize>(x: Tensor<D>, indices: &[usize], device: &Device) 
 ///
 /// # Errors
 /// [`ldseg::ErrorKind::ShapeMismatch`] where the batch has another rank than the networks.
-pub fn losses<const D: usize>(
+pub(crate) fn losses<const D: usize>(
     networks: &Networks<D>,
     batch: &Batch,
     shares: Shares,

@@ -1,5 +1,7 @@
 //! What a run tells: a progress bar, `metrics.csv`, TensorBoard events and a line per epoch.
 
+#![expect(clippy::print_stderr, reason = "training says how it goes")]
+
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use crate::recipe::Recipe;
 use crate::tfevents::EventWriter;
 
 /// Reports on one run.
-pub struct Progress {
+pub(crate) struct Progress {
     bar: ProgressBar,
     csv: PathBuf,
     events: EventWriter,
@@ -56,7 +58,7 @@ impl Progress {
     /// Opens the reports of the run in `run`, which goes on after `step`; later rows of `metrics.csv` are dropped.
     ///
     /// `trace` is a CSV file that gets a row a step.
-    pub fn new(
+    pub(crate) fn new(
         run: &Path,
         recipe: &Recipe,
         step: usize,
@@ -80,12 +82,12 @@ impl Progress {
     }
 
     /// Counts time that a step spent waiting for its data.
-    pub fn waited(&mut self, time: Duration) {
+    pub(crate) fn waited(&mut self, time: Duration) {
         self.waited += time;
     }
 
     /// The losses of one step, total first, are known.
-    pub fn step(&mut self, step: usize, losses: &[f64], samples: usize) -> Result<()> {
+    pub(crate) fn step(&mut self, step: usize, losses: &[f64], samples: usize) -> Result<()> {
         self.samples += samples;
         self.bar.set_message(format!("loss {:.4}, {:.1} images/s", losses[0], self.rate()));
         self.bar.inc(1);
@@ -97,13 +99,13 @@ impl Progress {
     }
 
     /// Says what the run is doing besides stepping.
-    pub fn message(&self, text: &'static str) {
+    pub(crate) fn message(&self, text: &'static str) {
         self.bar.set_message(text);
     }
 
     /// An epoch is done: `losses` are total, cross-entropy, Dice and diffusion; the state's Dice coefficients are empty
     /// if it was not validated.
-    pub fn epoch(&mut self, epoch: usize, rate: f64, losses: [f64; 4], state: &State) -> Result<()> {
+    pub(crate) fn epoch(&mut self, epoch: usize, rate: f64, losses: [f64; 4], state: &State) -> Result<()> {
         let (step, dice) = (state.step, &state.dice);
         let waiting = self.waited.as_secs_f64() / self.epoch_start.elapsed().as_secs_f64().max(1e-9);
         let speed = self.rate();
@@ -149,7 +151,7 @@ impl Progress {
     }
 
     /// The run is done.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }

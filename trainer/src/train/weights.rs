@@ -43,7 +43,7 @@ impl ModuleMapper for Average {
 ///
 /// `weights` is not on an autodiff device. Early on the decay is (1 + step) / (10 + step) at most, so that the average
 /// soon forgets the initial weights.
-pub fn moving_average<M: Module>(average: M, weights: &M, decay: f64, step: usize) -> M {
+pub(crate) fn moving_average<M: Module>(average: M, weights: &M, decay: f64, step: usize) -> M {
     let mut collect = Collect::default();
     weights.visit(&mut collect);
     let decay = decay.min((1.0 + step as f64) / (10.0 + step as f64));
@@ -82,7 +82,7 @@ impl ModuleVisitor for Scale {
 
 /// Scales all gradients so that their norm over the whole module is `greatest` at most. Also returns that norm before,
 /// `[1]`. Nothing is read back from the device.
-pub fn clip<M: Module>(
+pub(crate) fn clip<M: Module>(
     module: &M,
     gradients: GradientsParams,
     greatest: f64,
