@@ -46,11 +46,9 @@ pub fn read_label_file(path: &Path) -> Result<LabelFile> {
 fn read(path: &Path) -> Result<LabelFile> {
     let start = start_of(path)?;
     let kind = Kind::of(&start);
-    if let Some(lossy) = lossy(path, kind)? {
-        let message = format!(
-            "is {lossy}, which changes values when it stores them; expected a label map stored without loss, such as PNG \
-             or NIfTI"
-        );
+    if let Some(unfit) = unfit(path, kind)? {
+        let message =
+            format!("is {unfit}, which does not keep values as they are; expected a lossless label map, such as PNG or NIfTI");
         return Err(Error::new(ErrorKind::Format, message));
     }
     let indexed = match kind {
@@ -124,14 +122,14 @@ impl Kind {
 }
 
 /// The lossy format that a file is in, if it is.
-fn lossy(path: &Path, kind: Kind) -> Result<Option<String>> {
+fn unfit(path: &Path, kind: Kind) -> Result<Option<String>> {
     match kind {
         Kind::Jpeg => Ok(Some("a JPEG".into())),
         Kind::Avi => Ok(Some("an AVI".into())),
         Kind::Picture => Ok(indexed::lossy_tiff(&whole(path)?).map(|how| format!("a TIFF with {how} compression"))),
         #[cfg(feature = "dicom")]
         Kind::Other if matches!(super::split_name(path), Some((_, super::Format::Dicom))) => {
-            super::dicom::lossy(path).map(|lossy| lossy.then(|| "a DICOM with lossy compression".into()))
+            super::dicom::not_labels(path).map(|unfit| unfit.map(str::to_owned))
         }
         Kind::Other => Ok(None),
     }

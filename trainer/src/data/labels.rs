@@ -7,27 +7,27 @@ use ldseg::preprocess::labels_to_grid;
 
 /// A structure that a label map has and the network's grid has not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Vanished {
+pub(super) struct Vanished {
     /// The label, as in the array that was shrunk.
-    pub label: u8,
+    pub(super) label: u8,
     /// Its voxels there.
-    pub voxels: usize,
+    pub(super) voxels: usize,
     /// The size of the array.
-    pub from: Vec<usize>,
+    pub(super) from: Vec<usize>,
     /// The size of the network's grid.
-    pub to: Vec<usize>,
+    pub(super) to: Vec<usize>,
 }
 
 impl Vanished {
     /// As a sentence goes on about what vanishes.
-    pub fn how(&self) -> String {
+    pub(super) fn how(&self) -> String {
         let by = |size: &[usize]| size.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
         format!("{} of {} voxels, none on the network's grid of {}", self.voxels, by(&self.from), by(&self.to))
     }
 }
 
 /// Labels above 0 that are in `labels` and not in `shrunk`, the same on another grid.
-pub fn vanished(labels: &Labels, shrunk: &Labels) -> Vec<Vanished> {
+pub(super) fn vanished(labels: &Labels, shrunk: &Labels) -> Vec<Vanished> {
     let [before, after] = [labels, shrunk].map(|labels| {
         let mut counts = [0_usize; 256];
         labels.iter().for_each(|label| counts[usize::from(*label)] += 1);
@@ -44,25 +44,25 @@ pub fn vanished(labels: &Labels, shrunk: &Labels) -> Vec<Vanished> {
 }
 
 /// The same for a grid of `size`.
-pub fn vanished_at(labels: &Labels, size: &[usize]) -> Vec<Vanished> {
+pub(super) fn vanished_at(labels: &Labels, size: &[usize]) -> Vec<Vanished> {
     vanished(labels, &labels_to_grid(labels, size))
 }
 
 /// A value n that is likely the same class as 255: some files hold n alone besides 0, others 255 alone, and none holds
 /// both, as where binary masks come from two programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredTwice {
+pub(super) struct StoredTwice {
     /// n.
-    pub value: u8,
+    pub(super) value: u8,
     /// Number of cases that hold it, and the first of them.
-    pub with_value: (usize, String),
+    pub(super) with_value: (usize, String),
     /// The same of 255.
-    pub with_255: (usize, String),
+    pub(super) with_255: (usize, String),
 }
 
 impl StoredTwice {
     /// Looks at the values that each case holds.
-    pub fn find<'a>(cases: impl IntoIterator<Item = (&'a str, BTreeSet<u8>)>) -> Option<Self> {
+    pub(super) fn find<'a>(cases: impl IntoIterator<Item = (&'a str, BTreeSet<u8>)>) -> Option<Self> {
         let mut alone = BTreeMap::<u8, (usize, String)>::new();
         let mut together = BTreeSet::new();
         for (name, values) in cases {
@@ -82,7 +82,7 @@ impl StoredTwice {
     }
 
     /// What is suspicious, in a sentence.
-    pub fn finding(&self) -> String {
+    pub(super) fn finding(&self) -> String {
         let Self { value, with_value: (n, first), with_255: (n_255, first_255) } = self;
         format!(
             "the label values {value} ({n} cases, such as {first}) and 255 ({n_255} cases, such as {first_255}) never occur \

@@ -190,11 +190,12 @@ impl Checkpoints {
     }
 
     fn remove_others(&self) -> Result<()> {
-        let mut kept = Vec::new();
-        for pointer in [Which::Last.pointer(), Which::Best.pointer(), PREVIOUS] {
-            // A damaged pointer keeps nothing; that must not end the run which has just replaced what it could.
-            kept.extend(self.target(pointer).ok().flatten().map(|(name, _)| name));
+        let pointers = [Which::Last.pointer(), Which::Best.pointer(), PREVIOUS].map(|pointer| self.target(pointer));
+        if pointers.iter().any(Result::is_err) {
+            // Nobody knows what a damaged pointer stands for: nothing is removed.
+            return Ok(());
         }
+        let kept: Vec<String> = pointers.into_iter().flatten().flatten().map(|(name, _)| name).collect();
         let entries = fs::read_dir(&self.dir).map_err(|e| io(&self.dir, "cannot be read", e))?;
         for entry in entries {
             let entry = entry.map_err(|e| io(&self.dir, "cannot be read", e))?;

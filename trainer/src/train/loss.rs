@@ -27,7 +27,7 @@ pub(crate) struct Losses {
 
 /// How much of a batch a part is: terms are means over the batch, and a part adds its share of each.
 #[derive(Debug, Clone, Copy)]
-pub struct Shares {
+pub(crate) struct Shares {
     /// Samples of the batch.
     samples: usize,
     /// Latents of the batch that are decoded.

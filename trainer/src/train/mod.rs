@@ -105,9 +105,9 @@ fn note_missing_classes(recipe: &Recipe, train: &Dataset, validation: &Dataset) 
     let count = recipe.classes.len();
     let (learned, validated) = (train.classes_present(count), validation.classes_present(count));
     for (index, class) in recipe.classes.iter().enumerate().filter(|(index, _)| !learned[*index]) {
-        let where_else = if validated[index] { "to learn from" } else { "at all" };
+        let which = if validated[index] { "no case to learn from" } else { "no case" };
         eprintln!(
-            "note: class {index}, `{}` (label values {:?}), is in no case {where_else}: it will not be learned",
+            "note: {which} shows class {index}, `{}` (label values {:?}), on the network's grid: it will not be learned",
             class.name, class.values
         );
     }

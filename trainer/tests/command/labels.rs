@@ -43,8 +43,8 @@ fn a_jpeg_is_no_label_map() {
         fs::remove_file(png).unwrap();
     }
     let (inspected, trained) = both(&place);
-    inspected.says("c00.jpg: is a JPEG, which changes values when it stores them");
-    trained.fails(1, "c05.jpg: is a JPEG, which changes values");
+    inspected.says("c00.jpg: is a JPEG, which does not keep values as they are");
+    trained.fails(1, "c05.jpg: is a JPEG, which does not keep values");
     assert!(!place.path("run/recipe.yaml").exists());
 }
 
@@ -104,7 +104,7 @@ fn structures_that_vanish_on_the_grid_are_told_with_their_sizes() {
     let (_, trained) = both(&place);
     let trained = trained.ok();
     trained.says("class 1 vanishes: 9 of 512 x 512 voxels, none on the network's grid of 32 x 32");
-    trained.says("note: class 1, `disc` (label values [1]), is in no case at all: it will not be learned");
+    trained.says("note: no case shows class 1, `disc` (label values [1]), on the network's grid: it will not be learned");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_class_that_no_case_has_is_named() {
     let place = Place::new(6);
     let recipe = super::RECIPE.replace("values: [1]}", "values: [1]}\n- {name: other, colour: [0, 90, 0], values: [2, 3]}");
     fs::write(place.path("recipe.yaml"), recipe).unwrap();
-    place.fit(&[]).ok().says("note: class 2, `other` (label values [2, 3]), is in no case at all");
+    place.fit(&[]).ok().says("note: no case shows class 2, `other` (label values [2, 3])");
 }
 
 #[test]

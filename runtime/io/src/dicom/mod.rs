@@ -72,12 +72,20 @@ pub(super) fn read(path: &Path) -> Result<Recording> {
     Ok(recording.noted(notes).with_region(region))
 }
 
-/// Whether the pixels are compressed with loss, or once were.
-pub(super) fn lossy(path: &Path) -> Result<bool> {
+/// What keeps the pixels from being labels: that they are compressed with loss or once were, or are shown by a palette.
+pub(super) fn not_labels(path: &Path) -> Result<Option<&'static str>> {
     let object = open_file(path).map_err(|e| unreadable(&e))?;
-    let baseline = [uids::JPEG_BASELINE8_BIT, uids::JPEG_EXTENDED12_BIT];
     let syntax = object.meta().transfer_syntax().trim_end_matches('\0');
-    Ok(baseline.contains(&syntax) || text(&object, tags::LOSSY_IMAGE_COMPRESSION).as_deref() == Some("01"))
+    let lossy = [uids::JPEG_BASELINE8_BIT, uids::JPEG_EXTENDED12_BIT].contains(&syntax)
+        || text(&object, tags::LOSSY_IMAGE_COMPRESSION).as_deref() == Some("01");
+    let palette = text(&object, tags::PHOTOMETRIC_INTERPRETATION).as_deref() == Some("PALETTE COLOR");
+    Ok(if lossy {
+        Some("a DICOM with lossy compression")
+    } else if palette {
+        Some("a DICOM with a palette")
+    } else {
+        None
+    })
 }
 
 fn unreadable(error: &dyn std::error::Error) -> Error {
