@@ -66,7 +66,7 @@ def train(name, settings, args):
             f"training.validate_every={args.epochs}",
         ]
         words = [word for setting in settings for word in ("--set", setting)]
-        resume = ["--resume"] if (folder / "run").exists() else []
+        resume = ["--resume"] if (folder / "run" / "recipe.yaml").exists() else []
         run(args.trainer, "fit", RECIPE, "--data", args.data, "--output", folder / "run", *words, *resume)
         run(args.trainer, "export", folder / "run", "--output", bundle)
     with (folder / "run" / "metrics.csv").open() as file:

@@ -75,7 +75,7 @@ fn a_run_that_is_stopped_by_ctrl_c_saves_and_goes_on_as_if_unbroken() {
     assert!(interrupted.success());
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
     assert!(stderr.contains("stopped, and saved"), "{stderr}");
     let stopped = check_checkpoints(&training.run("stopped")).unwrap();
 

@@ -113,10 +113,12 @@ pub fn example_frame(spacing: Option<[f64; 2]>) -> (Image, Vec<u8>) {
     (Image::from_array(grey, spacing.as_ref().map(<[f64; 2]>::as_slice)).unwrap(), pixels)
 }
 
-/// `ldseg-train fit`, not run yet. With `--resume`, which is allowed for a new run too.
+/// `ldseg-train fit`, not run yet. With `--resume` where `run` holds a run already.
 pub fn fit(recipe_name: &str, data: &Path, run: &Path, settings: &[&str]) -> Command {
-    let mut fit =
-        command("ldseg-train", &[&"fit", &recipe(recipe_name), &"--data", &data, &"--output", &run, &"--resume"]);
+    let mut fit = command("ldseg-train", &[&"fit", &recipe(recipe_name), &"--data", &data, &"--output", &run]);
+    if run.join("recipe.yaml").exists() {
+        fit.arg("--resume");
+    }
     settings.iter().for_each(|setting| {
         fit.args(["--set", setting]);
     });

@@ -72,6 +72,11 @@ impl<const D: usize> Network for BurnNetwork<D> {
                 return Err(Error::new(ErrorKind::Engine, format!("{name} cannot take {} inputs", inputs.len())));
             }
         };
-        Ok(vec![to_array(output)?])
+        let output = to_array(output)?;
+        if !output.iter().all(|value| value.is_finite()) {
+            let message = format!("{}: its output holds values that are not finite", self.name);
+            return Err(Error::new(ErrorKind::Engine, message));
+        }
+        Ok(vec![output])
     }
 }

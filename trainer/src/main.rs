@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
@@ -31,6 +31,9 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Train the four networks as a recipe says.
+    ///
+    /// Ctrl-C, SIGTERM and SIGHUP (unless it is ignored, as under nohup) end it after the step at hand: a checkpoint is written,
+    /// and the exit code is 3. A second one ends it at once, with 1 and without a checkpoint of its own.
     Fit {
         /// The recipe, a YAML file.
         recipe: PathBuf,
@@ -40,7 +43,7 @@ enum Command {
         /// Run folder: resolved recipe, split, metrics.csv, TensorBoard events, checkpoints.
         #[arg(long)]
         output: PathBuf,
-        /// Go on from the run's last checkpoint.
+        /// Go on from the newest whole checkpoint of the run in --output, with the split that it was started with.
         #[arg(long)]
         resume: bool,
         /// Where to train.
@@ -141,6 +144,35 @@ impl DeviceKind {
     }
 }
 
+/// Exit code of a training that was asked to stop, and saved.
+const STOPPED: u8 = 3;
+
+/// The first signal sets `stop`, a second one ends the process.
+fn catch_signals(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::flag::{register, register_conditional_shutdown};
+    let mut signals = vec![SIGINT, SIGTERM];
+    #[cfg(unix)]
+    if !hangup_is_ignored() {
+        signals.push(signal_hook::consts::SIGHUP);
+    }
+    for signal in signals {
+        // In this order: the one that ends the process looks at what earlier signals have set.
+        register_conditional_shutdown(signal, 1, stop.clone())?;
+        register(signal, stop.clone())?;
+    }
+    Ok(())
+}
+
+/// Whether the process was started with SIGHUP ignored, as by nohup, which has to stay so. Known on Linux only.
+#[cfg(unix)]
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // Bit n stands for signal n + 1, and SIGHUP is signal 1.
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
 fn run(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Fit { recipe, data, output, resume, device, trace_steps, settings, fold } => {
@@ -149,13 +181,12 @@ fn run(args: Args) -> Result<ExitCode> {
                 recipe.validation = Validation::Fold(fold);
             }
             let stop = Arc::new(AtomicBool::new(false));
-            let asked = stop.clone();
-            ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed)).context("Ctrl-C cannot be caught")?;
+            catch_signals(&stop).context("Ctrl-C and its like cannot be caught")?;
             let device = device.open()?.autodiff();
             let trace = trace_steps.as_deref();
             if fit(&recipe, &data, &output, resume, trace, &device, &stop)? == Outcome::Stopped {
                 eprintln!("stopped, and saved: the same command with --resume goes on");
-                return Ok(ExitCode::FAILURE);
+                return Ok(ExitCode::from(STOPPED));
             }
         }
         Command::Export { run, output, checkpoint } => ldseg_trainer::export::export_run(&run, checkpoint, &output)?,

@@ -14,6 +14,14 @@ use yaml_serde::Value;
 use crate::data::{Augmentation, Spec, Validation};
 use crate::model::{NetworkConfig, Preset};
 
+/// Bounds of what a recipe can ask for, so that a slip of the pen is an error and not the end of the machine's memory.
+const MAX_COUNT: usize = 1_000_000;
+const MAX_WARMUP: usize = 1_000_000_000;
+/// Numbers of a batch's images and class probabilities: 8 GB.
+const MAX_BATCH: usize = 1 << 31;
+/// A year and more.
+const MAX_MINUTES: f64 = 1e6;
+
 /// A whole recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -396,6 +404,24 @@ impl Recipe {
             .collect()
     }
 
+    /// Whether the images of a batch and the probabilities of its classes can be held in memory.
+    fn check_batch(&self) -> Result<()> {
+        let (n, batch) = (&self.network, self.training.batch_size);
+        let maps = n.channels.saturating_add(self.classes.len());
+        let numbers = n.input_size.iter().fold(batch.saturating_mul(maps), |product, n| product.saturating_mul(*n));
+        if numbers <= MAX_BATCH {
+            return Ok(());
+        }
+        let message = format!(
+            "a batch of {batch} images of {:?} with {} channels and {} classes holds {numbers} numbers, expected {MAX_BATCH} \
+             at most: a smaller training.batch_size or network.input_size",
+            n.input_size,
+            n.channels,
+            self.classes.len()
+        );
+        Err(Error::new(ErrorKind::Setting, message))
+    }
+
     fn validate(&self) -> Result<()> {
         let fail = |message: String| Err(Error::new(ErrorKind::Setting, message));
         self.network().validate()?;
@@ -413,13 +439,20 @@ impl Recipe {
             ("batch_size", t.batch_size),
             ("validate_every", t.validate_every),
         ] {
-            if value == 0 {
-                return fail(format!("training.{key} is 0, expected 1 or more"));
+            if !(1..=MAX_COUNT).contains(&value) {
+                return fail(format!("training.{key} is {value}, expected 1 to {MAX_COUNT}"));
             }
         }
+        if t.warmup_steps > MAX_WARMUP {
+            return fail(format!("training.warmup_steps is {}, expected {MAX_WARMUP} at most", t.warmup_steps));
+        }
+        self.check_batch()?;
         let positive = |value: f64| value.is_finite() && value > 0.0;
         if !positive(t.learning_rate) || !positive(t.gradient_clip) || !positive(t.checkpoint_minutes) {
             return fail("training: learning_rate, gradient_clip and checkpoint_minutes must be positive".into());
+        }
+        if t.checkpoint_minutes > MAX_MINUTES {
+            return fail(format!("training.checkpoint_minutes is {}, expected {MAX_MINUTES} at most", t.checkpoint_minutes));
         }
         if !(0.0..1.0).contains(&t.ema_decay) {
             return fail(format!("training.ema_decay is {}, expected 0 to below 1", t.ema_decay));
@@ -500,6 +533,32 @@ mod tests {
 
     fn of(key: &str, value: impl Serialize) -> Vec<(String, String)> {
         settings(key, serde_json::to_value(value).unwrap())
+    }
+
+    #[test]
+    fn what_no_machine_could_do_is_an_error() {
+        let path = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/recipes/echo.yaml"));
+        Recipe::load(path, &[]).unwrap();
+        for (setting, expected) in [
+            ("network.input_size=[100000, 100000]", "expected at most 67108864 voxels"),
+            ("network.input_size=[4294967296, 4294967296]", "expected at most 67108864 voxels"),
+            ("network.input_size=[8192, 8192]", "expected 2147483648 at most"),
+            ("network.widths=[32, 100000, 64]", "expected 1024 and 64 at most"),
+            ("network.embedding_channels=1000000", "expected 1024 and 64 at most"),
+            ("network.denoiser_blocks=1000000000", "expected 1024 and 64 at most"),
+            ("network.context_widths=[8, 8, 8, 8, 8, 8, 8, 8, 8, 8]", "expected 8 at most"),
+            ("training.batch_size=1000000000000", "training.batch_size is 1000000000000"),
+            ("training.batch_size=100000", "expected 2147483648 at most"),
+            ("training.epochs=18446744073709551615", "training.epochs is 18446744073709551615"),
+            ("training.repeats=10000000", "training.repeats is 10000000"),
+            ("training.checkpoint_minutes=1e300", "training.checkpoint_minutes is"),
+            ("training.warmup_steps=18446744073709551615", "training.warmup_steps is"),
+            ("diffusion.timesteps=1000000000000", "expected 2 to 10000"),
+        ] {
+            let error = Recipe::load(path, &[setting.into()]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Setting, "{setting}");
+            assert!(error.to_string().contains(expected), "{setting}: {error}");
+        }
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn compare_network(name: &'static str, output: &Tensor, reference: &Tensor, allo
     let std = reference.mapv(f64::from).std(0.0);
     let difference = max_difference(output, reference);
     // A constant reference has no scale of its own.
-    let value = if std > 0.0 { difference / std } else { difference };
+    let value = if std == 0.0 { difference } else { difference / std };
     at_most(name, "max |difference| / std", value, allowed.network)
 }
 
@@ -88,8 +88,10 @@ fn compare_probabilities(output: &Tensor, reference: &Tensor, allowed: Tolerance
 
 fn compare_labels(probabilities: &Tensor, reference: &Tensor, allowed: Tolerances) -> Check {
     let labels = argmax(&probabilities.index_axis(Axis(0), 0).to_owned());
+    let comparable = labels.len() == reference.len() && probabilities.iter().all(|value| value.is_finite());
     let equal = labels.iter().zip(reference).filter(|&(&label, &reference)| f32::from(label) == reference).count();
-    let value = equal as f64 / labels.len() as f64;
+    // Where a probability is no number, the greatest of them says nothing.
+    let value = if comparable { equal as f64 / labels.len() as f64 } else { f64::NAN };
     let passed = value >= allowed.label_agreement;
     Check { name: "labels", measure: "part equal", value, tolerance: allowed.label_agreement, passed }
 }
@@ -98,8 +100,14 @@ fn at_most(name: &'static str, measure: &'static str, value: f64, tolerance: f64
     Check { name, measure, value, tolerance, passed: value <= tolerance }
 }
 
+/// NaN where any difference is NaN, which the greatest of numbers alone would hide, or where the shapes differ.
 fn max_difference(output: &Tensor, reference: &Tensor) -> f64 {
-    output.iter().zip(reference).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs()).fold(0.0, f64::max)
+    if output.shape() != reference.shape() {
+        return f64::NAN;
+    }
+    let difference = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).abs();
+    let greater = |most: f64, next: f64| if most.is_nan() || next <= most { most } else { next };
+    output.iter().zip(reference).map(difference).fold(0.0, greater)
 }
 
 #[cfg(test)]
@@ -117,5 +125,26 @@ mod tests {
         assert!(!compare_network(DENOISER, &far, &reference, exact).passed);
         assert!(compare_network(DENOISER, &far, &reference, Tolerances { network: 2e-4, ..exact }).passed);
         assert!(!compare_network(DENOISER, &reference.mapv(|_| f32::INFINITY), &reference, exact).passed);
+    }
+
+    #[test]
+    fn one_nan_anywhere_fails() {
+        let generous = Tolerances { network: 4.0, probability: 1.0, label_agreement: 0.9 };
+        let whole = Tensor::from_shape_fn(vec![1, 2, 2, 3], |i| (i[2] * 3 + i[3]) as f32 / 10.0);
+        let labels = Tensor::from_elem(vec![1, 2, 3], 0.0);
+        assert!(compare_labels(&whole, &labels, generous).passed);
+        for at in 0..whole.len() {
+            let mut spoilt = whole.clone();
+            spoilt.as_slice_mut().unwrap()[at] = f32::NAN;
+            for (output, reference) in [(&spoilt, &whole), (&whole, &spoilt), (&spoilt, &spoilt)] {
+                let network = compare_network(DENOISER, output, reference, generous);
+                let probabilities = compare_probabilities(output, reference, generous);
+                assert!(!network.passed && network.value.is_nan(), "{at}");
+                assert!(!probabilities.passed && probabilities.value.is_nan(), "{at}");
+            }
+            assert!(!compare_labels(&spoilt, &labels, generous).passed, "{at}");
+        }
+        let other = Tensor::zeros(vec![1, 2, 2, 2]);
+        assert!(!compare_probabilities(&other, &whole, generous).passed);
     }
 }

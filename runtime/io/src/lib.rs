@@ -10,6 +10,7 @@ mod content;
 mod dicom;
 mod form;
 mod gif;
+mod labels;
 mod limits;
 mod metaimage;
 mod nifti;
@@ -24,7 +25,6 @@ mod write;
 
 use std::path::Path;
 
-use ndarray::{ArrayViewD, Axis};
 
 pub use channels::{channel_files, read_channels, read_files, split_channel};
 pub use content::{FolderContent, case_name, images_in, is_image_file, output_name};
@@ -32,6 +32,7 @@ pub use content::{FolderContent, case_name, images_in, is_image_file, output_nam
 pub use dicom::{DicomAlgorithm, DicomChamber, DicomMeasurement, DicomQuantity, DicomReport, DicomSeg, DicomSegKind};
 pub use form::OutputForm;
 pub use gif::write_cine;
+pub use labels::{LabelFile, Palettes, read_label_file, read_labels};
 pub use limits::Limits;
 pub use overlay::{overlay, png_bytes, write_overlay, write_picture};
 pub use recording::Recording;
@@ -81,50 +82,4 @@ pub fn read_recording_within(path: &Path, limits: &Limits) -> Result<Recording> 
         Ok(recording.noted(note.into_iter().collect()))
     };
     read().map_err(|e: Error| e.in_file(path))
-}
-
-/// Reads a label map whose stored values are whole numbers from 0 to 255.
-///
-/// # Errors
-/// As [`read_image`], and [`ErrorKind::Format`] for coloured pictures and other values.
-pub fn read_labels(path: &Path) -> Result<Labels> {
-    to_labels(&read_image(path)?).map_err(|e| e.in_file(path))
-}
-
-/// An image's values as labels.
-///
-/// # Errors
-/// [`ErrorKind::Format`] for coloured pictures and for values other than whole numbers from 0 to 255.
-pub fn to_labels(image: &Image) -> Result<Labels> {
-    let fail = |message: String| Error::new(ErrorKind::Format, message);
-    let values = image.with_channels(1).map_err(|_| fail("is coloured, expected a label map of one channel".into()))?;
-    whole_numbers(values.index_axis_move(Axis(0), 0))
-}
-
-fn whole_numbers(values: ArrayViewD<'_, f32>) -> Result<Labels> {
-    if let Some(value) = values.iter().find(|&&v| v.fract() != 0.0 || !(0.0..=255.0).contains(&v)) {
-        let message = format!("has the label {value}, expected whole numbers from 0 to 255");
-        return Err(Error::new(ErrorKind::Format, message));
-    }
-    Ok(values.mapv(|v| v as u8))
-}
-
-#[cfg(test)]
-mod tests {
-    use ndarray::IxDyn;
-
-    use super::*;
-
-    #[test]
-    fn labels_are_whole_grey_values() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.png");
-        ::image::RgbImage::from_pixel(2, 2, ::image::Rgb([7; 3])).save(&path).unwrap();
-        assert_eq!(read_labels(&path).unwrap(), Labels::from_elem(IxDyn(&[2, 2]), 7));
-        ::image::RgbImage::from_pixel(2, 2, ::image::Rgb([7, 8, 7])).save(&path).unwrap();
-        assert!(read_labels(&path).unwrap_err().to_string().contains("a.png: is coloured"));
-        let deep = ::image::ImageBuffer::<::image::Luma<u16>, _>::from_pixel(2, 2, ::image::Luma([256]));
-        deep.save(&path).unwrap();
-        assert!(read_labels(&path).unwrap_err().to_string().contains("label 256"));
-    }
 }

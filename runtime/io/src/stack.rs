@@ -85,7 +85,7 @@ pub fn read_stack(path: &Path, size: &[usize]) -> Result<Tensor> {
 /// As [`read_stack`], and [`ErrorKind::Format`] for values other than whole numbers from 0 to 255.
 pub fn read_label_stack(path: &Path, size: &[usize]) -> Result<Labels> {
     let maps = read_stack(path, size)?;
-    super::whole_numbers(maps.view()).map_err(|e| e.in_file(path))
+    super::labels::whole_numbers(maps.view()).map_err(|e| e.in_file(path))
 }
 
 #[cfg(test)]

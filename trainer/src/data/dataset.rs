@@ -1,15 +1,18 @@
 //! Loads cases onto the network's grid and keeps them in memory.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use ldseg::image::{Image, Labels, OrientationPolicy, Turn};
 use ldseg::preprocess::{Normalisation, Resampling, SpacingPolicy, image_to_grid, labels_to_grid};
 use ldseg::threads::on_all_cores;
 use ldseg::{Error, ErrorKind, Result, Tensor};
-use ldseg_io::{read_recording, to_labels};
+use ldseg_io::{Palettes, read_label_file};
 use ldseg_recording::{Prepared, Wish};
 use ndarray::ArrayD;
+use sha2::{Digest, Sha256};
 
+use super::labels::{StoredTwice, Vanished, vanished};
 use super::{Case, Patches, first_few};
 
 /// What the network takes: how a case becomes a sample.
@@ -50,8 +53,23 @@ pub struct Dataset {
     pub cases: Vec<Case>,
     /// The sample of each case, in the same order.
     pub samples: Vec<Sample>,
-    /// What was noted of images: the note, how many images it is about, and the first of them.
+    /// The digest of each case, in the same order: SHA-256, in hexadecimal, of the image's and the label map's values as they
+    /// are stored.
+    pub digests: Vec<String>,
+    /// What was noted of files: the note, how many files it is about, and the first of them.
     pub notes: Vec<(String, usize, PathBuf)>,
+}
+
+/// A loaded case.
+struct Loaded {
+    sample: Sample,
+    digest: String,
+    notes: Vec<String>,
+    /// The values that its label map holds, and the palette of that file.
+    values: BTreeSet<u8>,
+    palette: Option<Vec<[u8; 3]>>,
+    /// Classes that the label map has and the sample has not.
+    vanished: Vec<Vanished>,
 }
 
 impl Spec {
@@ -90,33 +108,46 @@ impl Spec {
 /// Those of reading; [`ErrorKind::ShapeMismatch`] if image and labels have different grids, or another number of axes or
 /// channels than the network; [`ErrorKind::Format`] for a stored value that is of no class; [`ErrorKind::Setting`] if the
 /// classes contradict each other.
-pub fn load_case(case: &Case, spec: &Spec) -> Result<(Sample, Vec<String>)> {
+fn load_case(case: &Case, spec: &Spec) -> Result<Loaded> {
     let class_of_value = spec.class_of_value()?;
     let prepared = Prepared::open(&case.images, spec.channels, &Wish::default())?;
     let image = prepared.still()?;
-    let label_recording = read_recording(&case.labels)?;
+    let file = read_label_file(&case.labels)?;
     let said = prepared.decisions().notes();
-    let said_of_labels: Vec<_> = label_recording
-        .notes()
-        .iter()
-        .filter(|note| !said.contains(note))
-        .map(|note| format!("its label map: {note}"))
-        .collect();
-    let label_image = label_recording.into_still(&case.labels)?;
-    let mut labels = to_labels(&label_image).map_err(|error| error.in_file(&case.labels))?;
+    let said_of_labels: Vec<_> =
+        file.notes.iter().filter(|note| !said.contains(note)).map(|note| format!("its label map: {note}")).collect();
     // Each is turned by its own affine: the labels onto the image, then both to the recipe's orientation.
-    let onto = onto_image(&label_image, &image, case)?;
+    let onto = onto_image(&file.image, &image, case)?;
     let turn = spec.orientation().turn(&image.geometry);
-    labels = turn.array(onto.array(labels));
+    let mut labels = turn.array(onto.array(file.labels()));
     let image = turn.image(image);
+    let digest = digest(&image.data, &labels);
+    let values = labels.iter().copied().collect();
     to_classes(&mut labels, &class_of_value, &case.labels)?;
     let size = spec.spacing.grid(&image, &spec.size).map_err(|error| error.in_file(case.image()))?;
     let image =
         image_to_grid(&image, spec.channels, &size, spec.resampling).map_err(|error| error.in_file(case.image()))?;
-    let (mut image, labels) = (c_ordered(image), c_ordered(labels_to_grid(&labels, &size)));
+    let shrunk = labels_to_grid(&labels, &size);
+    let vanished = vanished(&labels, &shrunk);
+    let (mut image, labels) = (c_ordered(image), c_ordered(shrunk));
     let windows = spec.spacing != SpacingPolicy::Stretch;
     let patches = windows.then(|| Patches::new(&mut image, &labels, spec.normalisation));
-    Ok((Sample { image, labels, patches }, [said, said_of_labels].concat()))
+    let sample = Sample { image, labels, patches };
+    let notes = [said, said_of_labels].concat();
+    Ok(Loaded { sample, digest, notes, values, palette: file.palette, vanished })
+}
+
+fn digest(image: &Tensor, labels: &Labels) -> String {
+    let mut hash = Sha256::new();
+    for size in image.shape() {
+        hash.update((*size as u64).to_le_bytes());
+    }
+    let values: Vec<f32> = image.iter().copied().collect();
+    for values in values.chunks(1024) {
+        hash.update(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>());
+    }
+    hash.update(labels.iter().copied().collect::<Vec<_>>());
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The turn that brings a case's label map onto its image.
@@ -158,34 +189,67 @@ impl Dataset {
     /// # Errors
     /// If any case can't be loaded: the kind of the first such error, the first few spelt out and their number.
     pub fn load(cases: Vec<Case>, spec: &Spec) -> Result<Self> {
-        spec.class_of_value()?;
-        let loaded = on_all_cores(cases.iter().collect(), |case| load_case(case, spec));
-        let (mut samples, mut errors) = (Vec::new(), Vec::new());
-        let mut notes: Vec<(String, usize, PathBuf)> = Vec::new();
-        for (case, result) in cases.iter().zip(loaded) {
-            match result {
-                Ok((sample, of_case)) => {
-                    samples.push(sample);
-                    for note in of_case {
-                        match notes.iter_mut().find(|(text, ..)| *text == note) {
-                            Some((_, count, _)) => *count += 1,
-                            None => notes.push((note, 1, case.image().to_path_buf())),
-                        }
-                    }
-                }
+        let class_of_value = spec.class_of_value()?;
+        let results = on_all_cores(cases.iter().collect(), |case| load_case(case, spec));
+        let mut palettes = Palettes::default();
+        let (mut loaded, mut errors) = (Vec::new(), Vec::new());
+        for (case, result) in cases.iter().zip(results) {
+            let checked = result.and_then(|loaded| {
+                palettes.add(&case.labels, loaded.palette.as_deref(), loaded.values.iter().copied())?;
+                Ok(loaded)
+            });
+            match checked {
+                Ok(case) => loaded.push(case),
                 Err(error) => errors.push(error),
             }
         }
-        match errors.first() {
-            None => Ok(Self { cases, samples, notes }),
-            Some(first) => {
-                let problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                let message =
-                    format!("{} of {} cases can't be loaded: {}", errors.len(), cases.len(), first_few(&problems));
-                Err(Error::new(first.kind(), message))
+        if let Some(first) = errors.first() {
+            let problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            let message = format!("{} of {} cases can't be loaded: {}", errors.len(), cases.len(), first_few(&problems));
+            return Err(Error::new(first.kind(), message));
+        }
+        let notes = notes(&cases, &loaded, &class_of_value);
+        let digests = loaded.iter().map(|case| case.digest.clone()).collect();
+        Ok(Self { cases, samples: loaded.into_iter().map(|case| case.sample).collect(), digests, notes })
+    }
+
+    /// For each class whether some sample holds it.
+    pub fn classes_present(&self, classes: usize) -> Vec<bool> {
+        let mut present = vec![false; classes];
+        for label in self.samples.iter().flat_map(|sample| &sample.labels) {
+            if let Some(present) = present.get_mut(usize::from(*label)) {
+                *present = true;
             }
         }
+        present
     }
+}
+
+/// What there is to note of cases, each note with how many files it is about and the first of them.
+fn notes(cases: &[Case], loaded: &[Loaded], class_of_value: &[Option<u8>; 256]) -> Vec<(String, usize, PathBuf)> {
+    let mut notes: Vec<(String, usize, PathBuf)> = Vec::new();
+    let mut vanished = BTreeMap::<u8, (String, usize, PathBuf)>::new();
+    for (case, loaded) in cases.iter().zip(loaded) {
+        for note in &loaded.notes {
+            match notes.iter_mut().find(|(text, ..)| text == note) {
+                Some((_, count, _)) => *count += 1,
+                None => notes.push((note.clone(), 1, case.image().to_path_buf())),
+            }
+        }
+        for gone in &loaded.vanished {
+            let told = || (format!("class {} vanishes: {}", gone.label, gone.how()), 0, case.labels.clone());
+            vanished.entry(gone.label).or_insert_with(told).1 += 1;
+        }
+    }
+    notes.extend(vanished.into_values());
+    let values = cases.iter().zip(loaded).map(|(case, loaded)| (case.name.as_str(), loaded.values.clone()));
+    if let Some(twice) = StoredTwice::find(values)
+        && class_of_value[usize::from(twice.value)] != class_of_value[255]
+    {
+        let first = cases.iter().find(|case| case.name == twice.with_255.1).map(|case| case.labels.clone());
+        notes.push((twice.finding(), 1, first.unwrap_or_default()));
+    }
+    notes
 }
 
 #[cfg(test)]
@@ -230,6 +294,49 @@ mod tests {
             // In the middle, shrinking by two weighs neighbours evenly: intensities stay those of the file.
             assert!((sample.image[[0, 0, 1]] - 25.0).abs() < 1e-3);
         }
+    }
+
+    #[test]
+    fn what_vanishes_and_what_is_stored_twice_is_noted() {
+        let dir = folder();
+        let mut labels = GrayImage::new(8, 4);
+        labels.put_pixel(3, 0, image::Luma([7]));
+        labels.save(dir.path().join("a_gt.png")).unwrap();
+        let load = |class_values| Dataset::load(discover(dir.path()).unwrap(), &Spec { class_values, ..spec() }).unwrap();
+        let data = load(vec![vec![0], vec![7], vec![255]]);
+        let notes: Vec<_> = data.notes.iter().map(|(note, count, file)| (note.as_str(), *count, file.clone())).collect();
+        let expected = "class 1 vanishes: 1 of 4 x 8 voxels, none on the network's grid of 2 x 4";
+        assert_eq!(notes[0], (expected, 1, dir.path().join("a_gt.png")));
+        assert!(notes.len() == 2 && notes[1].0.contains("7 (1 cases, such as a) and 255 (1 cases, such as b)"), "{notes:?}");
+        assert_eq!(load(vec![vec![0], vec![7, 255]]).notes.len(), 1);
+        assert_eq!(data.classes_present(4), [true, false, true, false]);
+
+        let digests = data.digests;
+        labels.put_pixel(7, 3, image::Luma([7]));
+        labels.save(dir.path().join("a_gt.png")).unwrap();
+        let changed = load(vec![vec![0], vec![7], vec![255]]).digests;
+        assert!(changed[0] != digests[0] && changed[1] == digests[1]);
+    }
+
+    #[test]
+    fn palettes_that_contradict_each_other_are_refused() {
+        let dir = folder();
+        let save = |name: &str, colours: [u8; 6]| {
+            let mut encoder = png::Encoder::new(std::fs::File::create(dir.path().join(name)).unwrap(), 8, 4);
+            encoder.set_color(png::ColorType::Indexed);
+            encoder.set_palette(colours.to_vec());
+            encoder.write_header().unwrap().write_image_data(&[[0, 1]; 16].concat()).unwrap();
+        };
+        let load = || {
+            let spec = Spec { class_values: vec![vec![0], vec![1]], ..spec() };
+            Dataset::load(discover(dir.path()).unwrap(), &spec)
+        };
+        save("a_gt.png", [0, 0, 0, 255, 0, 0]);
+        save("b_gt.png", [0, 0, 0, 255, 0, 0]);
+        assert!(load().unwrap().samples[0].labels.iter().all(|label| *label < 2));
+        save("b_gt.png", [0, 0, 0, 0, 255, 0]);
+        let message = load().unwrap_err().to_string();
+        assert!(message.contains("b_gt.png: shows the label 1 in the colour [0, 255, 0]"), "{message}");
     }
 
     #[test]

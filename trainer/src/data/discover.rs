@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use ldseg::{Error, ErrorKind, Result};
 use ldseg_evaluate::scoring::{LABEL_SUFFIXES, patient_from_name, read_patients};
-use ldseg_io::{case_name, split_channel};
+use ldseg_io::{case_name, read_image, split_channel};
 
+use super::dataset_json::Declared;
 use super::first_few;
 
 /// An image with its label map.
@@ -55,11 +56,15 @@ pub enum Layout {
 
 /// What was found in a folder.
 #[derive(Debug)]
-pub(super) struct Found {
+pub struct Found {
     /// How the files lie.
-    pub(super) layout: Layout,
+    pub layout: Layout,
     /// The pairs of image and label map, sorted by name.
-    pub(super) cases: Vec<Case>,
+    pub cases: Vec<Case>,
+    /// What is odd about the data set as a whole, and can be trained on all the same.
+    pub notes: Vec<String>,
+    /// What nnU-Net's `dataset.json` says, in that layout.
+    pub declared: Option<Declared>,
     /// Files that don't fit together.
     pub(super) problems: Vec<String>,
     /// Cases that the list of patients leaves out; each is its own patient here.
@@ -77,20 +82,38 @@ pub(super) struct Found {
 /// [`ErrorKind::Io`] if a folder can't be read or holds no cases; [`ErrorKind::Format`] for an image without label map
 /// or the reverse, two files of one name, or a case that the list of patients leaves out.
 pub fn discover(dir: &Path) -> Result<Vec<Case>> {
+    find_all(dir).map(|found| found.cases)
+}
+
+/// As [`discover`], with what else there is to know of the data set.
+///
+/// # Errors
+/// As [`discover`].
+pub fn find_all(dir: &Path) -> Result<Found> {
     let found = find(dir)?;
     if !found.problems.is_empty() {
         let message =
             format!("{} of its files don't fit together: {}", found.problems.len(), first_few(&found.problems));
         return Err(Error::new(ErrorKind::Format, message).in_file(dir));
     }
-    found.without_patient.map_or(Ok(found.cases), Err)
+    match found.without_patient {
+        Some(error) => Err(error),
+        None => Ok(found),
+    }
 }
 
 /// The same without giving up where files don't fit together.
 pub(super) fn find(dir: &Path) -> Result<Found> {
     let mut problems = Vec::new();
+    let mut declared = None;
     let (layout, pairs) = if dir.join("imagesTr").is_dir() {
-        (Layout::NnUnet, nnunet_pairs(dir, &mut problems)?)
+        let json = dir.join("dataset.json");
+        if !json.is_file() {
+            let message = "imagesTr/ is there but dataset.json isn't; expected nnU-Net's raw layout";
+            return Err(Error::new(ErrorKind::Format, message).in_file(dir));
+        }
+        let read = declared.insert(Declared::read(&json)?);
+        (Layout::NnUnet, nnunet_pairs(dir, read.channels, &mut problems)?)
     } else if dir.join("images").is_dir() {
         let images = files_by_stem(&dir.join("images"), &mut problems)?;
         let labels = files_by_stem(&dir.join("labels"), &mut problems)?;
@@ -104,24 +127,29 @@ pub(super) fn find(dir: &Path) -> Result<Found> {
         return Err(Error::new(ErrorKind::Io, message).in_file(dir));
     }
     let (cases, without_patient) = with_patients(dir, pairs)?;
-    Ok(Found { layout, cases, problems, without_patient })
+    let told = declared.as_ref().and_then(|declared| declared.cases).filter(|told| *told != cases.len());
+    let notes = told.map(|told| format!("dataset.json has numTraining {told}, but there are {} cases", cases.len()));
+    Ok(Found { layout, cases, notes: notes.into_iter().collect(), declared, problems, without_patient })
 }
 
-/// The entries of a folder, sorted.
-fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+/// The entries of a folder, sorted. A link to nothing is a problem: it stands for a file that somebody meant to be there.
+fn entries(dir: &Path, problems: &mut Vec<String>) -> Result<Vec<PathBuf>> {
     let unreadable = |error| Error::with_source(ErrorKind::Io, "can't list this folder", error).in_file(dir);
     let mut paths = Vec::new();
     for entry in fs::read_dir(dir).map_err(unreadable)? {
         paths.push(entry.map_err(unreadable)?.path());
     }
     paths.sort();
+    for path in paths.iter().filter(|path| !path.exists()) {
+        problems.push(format!("{} is a link to a file that is not there", path.display()));
+    }
     Ok(paths)
 }
 
 /// The images in a folder by stem; two of one stem are a problem.
 fn files_by_stem(dir: &Path, problems: &mut Vec<String>) -> Result<Files> {
     let mut files = Files::new();
-    for path in entries(dir)?.into_iter().filter(|path| path.is_file()) {
+    for path in entries(dir, problems)?.into_iter().filter(|path| path.is_file()) {
         if let Some(stem) = case_name(&path) {
             let shown = path.display().to_string();
             if let Some(other) = files.insert(stem, path) {
@@ -152,16 +180,14 @@ fn single(files: Files) -> Images {
     files.into_iter().map(|(stem, path)| (stem, vec![path])).collect()
 }
 
-/// Pairs of the nnU-Net layout.
-fn nnunet_pairs(dir: &Path, problems: &mut Vec<String>) -> Result<Pairs> {
-    if !dir.join("dataset.json").is_file() {
-        let message = "imagesTr/ is there but dataset.json isn't; expected nnU-Net's raw layout";
-        return Err(Error::new(ErrorKind::Format, message).in_file(dir));
-    }
-    let expected = channel_count(&dir.join("dataset.json"))?;
+/// Pairs of the nnU-Net layout, whose images have `expected` channels where that is known. The Medical Segmentation
+/// Decathlon's images come without the channel's number.
+fn nnunet_pairs(dir: &Path, expected: Option<usize>, problems: &mut Vec<String>) -> Result<Pairs> {
     let mut images = Images::new();
+    let files = files_by_stem(&dir.join("imagesTr"), problems)?;
+    let numbered = files.keys().any(|stem| split_channel(stem).is_some());
     // In the order of their names, so of their channels.
-    for (stem, path) in files_by_stem(&dir.join("imagesTr"), problems)? {
+    for (stem, path) in files {
         match split_channel(&stem) {
             Some((name, channel)) => {
                 let files = images.entry(name.to_owned()).or_default();
@@ -170,31 +196,27 @@ fn nnunet_pairs(dir: &Path, problems: &mut Vec<String>) -> Result<Pairs> {
                 }
                 files.push(path);
             }
+            None if !numbered => {
+                images.insert(stem, vec![path]);
+            }
             None => problems.push(format!("{}: expected a name ending in a channel like _0000", path.display())),
         }
     }
     for (name, files) in &images {
-        // One file may hold all channels: a colour picture.
-        if let Some(expected) = expected.filter(|expected| files.len() != 1 && files.len() != *expected) {
-            problems.push(format!("{name} has {} channel files, dataset.json names {expected} channels", files.len()));
-        }
+        let Some(expected) = expected.filter(|expected| files.len() != *expected) else { continue };
+        let problem = match &files[..] {
+            // One file may hold all channels: a colour picture.
+            [file] => match read_image(file).map(|image| image.data.shape()[0]) {
+                Ok(found) if found == expected => continue,
+                Ok(found) => format!("{name} has one file of {found} channels, dataset.json names {expected} channels"),
+                Err(error) => error.to_string(),
+            },
+            _ => format!("{name} has {} channel files, dataset.json names {expected} channels", files.len()),
+        };
+        problems.push(problem);
     }
     let labels = files_by_stem(&dir.join("labelsTr"), problems)?;
     Ok(pair(images, labels, problems))
-}
-
-/// How many channels `dataset.json` names; older ones call them modalities.
-fn channel_count(path: &Path) -> Result<Option<usize>> {
-    let document = read_dataset_json(path)?;
-    let names = ["channel_names", "modality"].into_iter().find_map(|key| document[key].as_object());
-    Ok(names.map(serde_json::Map::len))
-}
-
-/// nnU-Net's `dataset.json`.
-pub(super) fn read_dataset_json(path: &Path) -> Result<serde_json::Value> {
-    let text = fs::read(path).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e).in_file(path))?;
-    serde_json::from_slice(&text)
-        .map_err(|e| Error::with_source(ErrorKind::Format, "is not nnU-Net's dataset.json", e).in_file(path))
 }
 
 /// Pairs `X` and `X_gt` or `X_anno` in the folder itself or, where it holds no images, in its sub-folders.
@@ -204,7 +226,7 @@ fn side_by_side_pairs(dir: &Path, problems: &mut Vec<String>) -> Result<(Layout,
     let mut layout = Layout::SideBySide;
     if files.is_empty() {
         layout = Layout::PatientFolders;
-        for folder in entries(dir)?.into_iter().filter(|path| path.is_dir()) {
+        for folder in entries(dir, &mut Vec::new())?.into_iter().filter(|path| path.is_dir()) {
             for (stem, path) in files_by_stem(&folder, problems)? {
                 if image_of(&stem).unwrap_or_else(|| stem.clone()).ends_with("_sequence") {
                     continue;
@@ -332,6 +354,46 @@ mod tests {
         fs::remove_file(dir.path().join(files[2])).unwrap();
         let message = discover(dir.path()).unwrap_err().to_string();
         assert!(message.contains("b_0001.nii.gz comes without channel 0000"), "{message}");
+    }
+
+    #[test]
+    fn one_file_holds_one_channel_unless_it_says_more() {
+        let all = ["imagesTr/a_0000.png", "labelsTr/a.png", "dataset.json"];
+        let dir = folder(&all);
+        let json = r#"{"channel_names": {"0": "R", "1": "G", "2": "B"}, "numTraining": 2}"#;
+        fs::write(dir.path().join("dataset.json"), json).unwrap();
+        image::GrayImage::new(2, 2).save(dir.path().join(all[0])).unwrap();
+        let message = discover(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("a has one file of 1 channels, dataset.json names 3 channels"), "{message}");
+        image::RgbImage::new(2, 2).save(dir.path().join(all[0])).unwrap();
+        let found = find_all(dir.path()).unwrap();
+        assert_eq!(found.notes, ["dataset.json has numTraining 2, but there are 1 cases"]);
+        assert_eq!(found.declared.unwrap().channels, Some(3));
+    }
+
+    #[test]
+    fn the_decathlon_has_names_without_channels() {
+        let files = ["imagesTr/h_001.nii.gz", "imagesTr/h_002.nii.gz", "labelsTr/h_001.nii.gz", "labelsTr/h_002.nii.gz"];
+        let all = [&files[..], &["dataset.json"]].concat();
+        assert_eq!(found(&all), pairs(&[("h_001", "h_001"), ("h_002", "h_002")]));
+        let dir = folder(&[&all[..], &["imagesTr/h_003_0000.nii.gz"]].concat());
+        let message = discover(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("h_001.nii.gz: expected a name ending in a channel"), "{message}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_to_nothing_are_named() {
+        let link = |dir: &Path, name: &str| std::os::unix::fs::symlink("nowhere", dir.join(name)).unwrap();
+        let folders = folder(&["images/a.png", "labels/a.png"]);
+        link(folders.path(), "images/b.png");
+        link(folders.path(), "labels/b.png");
+        let message = discover(folders.path()).unwrap_err().to_string();
+        assert!(message.contains("2 of its files") && message.contains("b.png is a link to a file"), "{message}");
+        let patients = folder(&["p1/p1_ED.png", "p1/p1_ED_gt.png"]);
+        link(patients.path(), "p2");
+        let message = discover(patients.path()).unwrap_err().to_string();
+        assert!(message.contains("1 of its files") && message.contains("p2 is a link to a file"), "{message}");
     }
 
     #[test]

@@ -9,11 +9,13 @@ use ldseg::files::write_bytes;
 use ldseg::image::{Orientation, OrientationPolicy};
 use ldseg::threads::on_all_cores;
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::{read_files, read_recording, to_labels};
+use ldseg_io::{Palettes, read_files, read_label_file};
 
+use super::Declared;
 use super::dataset::onto_image;
-use super::discover::{Case, Layout, find, read_dataset_json};
+use super::discover::{Case, Layout, find};
 use super::first_few;
+use super::labels::{StoredTwice, vanished_at};
 use crate::recipe::Recipe;
 
 /// A class that fewer than this part of the cases hold may be a slip of the annotator's.
@@ -29,8 +31,8 @@ pub struct Inspection {
     cases: Vec<Looked>,
     /// Whether some file tells its spacing.
     has_spacing: bool,
-    /// Names of the label values, where `dataset.json` has them.
-    names: BTreeMap<u8, String>,
+    /// What `dataset.json` says, where there is one.
+    declared: Declared,
     /// What is suspicious, a sentence each, naming the files.
     pub findings: Vec<String>,
 }
@@ -56,6 +58,8 @@ struct Looked {
     hash: u64,
     name: String,
     patient: String,
+    labels: PathBuf,
+    palette: Option<Vec<[u8; 3]>>,
 }
 
 /// Reads every case of the data set in `dir`; what is wrong with files is found, not an error.
@@ -67,15 +71,16 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
     let found = find(dir)?;
     let mut findings = found.problems;
     findings.extend(found.without_patient.map(|error| error.to_string()));
+    findings.extend(found.notes);
     let patients = found.cases.iter().map(|case| case.patient.as_str()).collect::<BTreeSet<_>>().len();
     let mut cases = Vec::new();
     for (looked, found) in on_all_cores(found.cases, |case| look(&case)) {
         cases.extend(looked);
         findings.extend(found);
     }
-    let names = if found.layout == Layout::NnUnet { label_names(&dir.join("dataset.json"))? } else { BTreeMap::new() };
+    let declared = found.declared.unwrap_or_default();
     let has_spacing = cases.iter().any(|case| case.knows_spacing);
-    let mut inspection = Inspection { layout: found.layout, patients, cases, has_spacing, names, findings };
+    let mut inspection = Inspection { layout: found.layout, patients, cases, has_spacing, declared, findings };
     inspection.compare();
     Ok(inspection)
 }
@@ -83,27 +88,20 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
 /// What a case holds, if it can be read, and what is suspicious about it alone.
 fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
     let mut findings = Vec::new();
-    let both = [(read_files(&case.images), case.image()), (read_recording(&case.labels), &case.labels)].map(
-        |(recording, path)| {
-            let still = recording.and_then(|recording| {
-                let notes = recording.notes().to_vec();
-                recording.into_still(path).map(|image| (image, notes))
-            });
-            still.map_err(|e| findings.push(e.to_string())).ok()
-        },
-    );
-    let [Some((image, said)), Some((label_image, said_of_labels))] = both else { return (None, findings) };
+    let image = read_files(&case.images)
+        .and_then(|recording| {
+            let notes = recording.notes().to_vec();
+            recording.into_still(case.image()).map(|image| (image, notes))
+        })
+        .map_err(|e| findings.push(e.to_string()))
+        .ok();
+    let label_file = read_label_file(&case.labels).map_err(|e| findings.push(e.to_string())).ok();
+    let (Some((image, said)), Some(label_file)) = (image, label_file) else { return (None, findings) };
     let notes = said.into_iter().map(|note| (note, case.image().to_path_buf()));
-    let notes = notes.chain(said_of_labels.into_iter().map(|note| (note, case.labels.clone()))).collect();
+    let notes = notes.chain(label_file.notes.iter().map(|note| (note.clone(), case.labels.clone()))).collect();
     let shown = case.labels.display();
-    let labels = match to_labels(&label_image) {
-        Ok(labels) => labels,
-        Err(error) => {
-            findings.push(error.in_file(&case.labels).to_string());
-            return (None, findings);
-        }
-    };
-    if let Err(error) = onto_image(&label_image, &image, case) {
+    let labels = label_file.labels();
+    if let Err(error) = onto_image(&label_file.image, &image, case) {
         findings.push(error.to_string());
     }
     let orientation = image.geometry.orientation().filter(|_| image.spatial_axes() == 3);
@@ -129,7 +127,8 @@ fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
     let looked = Looked {
         size: image.data.shape()[1..].to_vec(),
         orientation,
-        turned_labels: label_image
+        turned_labels: label_file
+            .image
             .geometry
             .orientation()
             .zip(orientation)
@@ -143,17 +142,10 @@ fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
         hash: hasher.finish(),
         name: case.name.clone(),
         patient: case.patient.clone(),
+        labels: case.labels.clone(),
+        palette: label_file.palette,
     };
     (Some(looked), findings)
-}
-
-/// The labels that nnU-Net's `dataset.json` lists, value to name.
-fn label_names(path: &Path) -> Result<BTreeMap<u8, String>> {
-    let document = read_dataset_json(path)?;
-    let labels = document["labels"].as_object().into_iter().flatten();
-    // Regions, which list several values, are no classes of their own.
-    let value = |value: &serde_json::Value| value.as_u64().and_then(|value| u8::try_from(value).ok());
-    Ok(labels.filter_map(|(name, number)| value(number).map(|value| (value, name.clone()))).collect())
 }
 
 impl Inspection {
@@ -189,16 +181,78 @@ impl Inspection {
             }
         }
         self.compare_places(&mut found);
-        let instances = self.looks_like_instances();
-        for (value, (cases, _)) in self.values().into_iter().filter(|_| !instances) {
+        self.compare_labels(&mut found);
+        self.findings.extend(found);
+    }
+
+    /// What is suspicious about label maps beside each other and beside `dataset.json`.
+    fn compare_labels(&self, found: &mut Vec<String>) {
+        let mut palettes = Palettes::default();
+        for case in &self.cases {
+            let added = palettes.add(&case.labels, case.palette.as_deref(), case.values.keys().copied());
+            found.extend(added.err().map(|error| error.to_string()));
+        }
+        if self.looks_like_instances() {
+            return;
+        }
+        found.extend(self.stored_twice().map(|twice| twice.finding()));
+        let values = self.values();
+        let names = &self.declared.names;
+        for (value, (cases, _)) in &values {
             if (cases.len() as f64) < RARE * self.cases.len() as f64 || cases.len() == 1 && self.cases.len() > 9 {
                 found.push(format!("only {} hold the label value {value}", cases.join(", ")));
             }
-            if !self.names.is_empty() && !self.names.contains_key(&value) {
+            if !names.is_empty() && !names.contains_key(value) {
                 found.push(format!("dataset.json has no label for the value {value} of {}", cases[0]));
             }
         }
-        self.findings.extend(found);
+        let missing = names.iter().filter(|(value, _)| !values.contains_key(value));
+        found.extend(missing.map(|(value, name)| format!("no case holds the label value {value}, `{name}` in dataset.json")));
+        if let Some((cases, _)) = self.declared.ignore.and_then(|ignore| values.get(&ignore)) {
+            found.push(format!(
+                "{} cases, such as {}, hold voxels that dataset.json wants ignored: leaving them out of the loss is not \
+                 supported, and a class to learn they are not",
+                cases.len(),
+                cases[0]
+            ));
+        }
+        found.extend(self.declared.region_note());
+        found.extend(self.vanishing());
+    }
+
+    /// Structures that the network size of [`Self::recipe`] does not show.
+    fn vanishing(&self) -> Vec<String> {
+        let Some(size) = self.network_size() else { return Vec::new() };
+        let look = |case: &Looked| match read_label_file(&case.labels) {
+            Ok(file) if file.image.spatial_axes() == size.len() => {
+                let labels = file.labels();
+                let labels = match size.len() {
+                    3 => OrientationPolicy::default().turn(&file.image.geometry).array(labels),
+                    _ => labels,
+                };
+                vanished_at(&labels, &size)
+            }
+            // What cannot be read has been told.
+            _ => Vec::new(),
+        };
+        let mut by_value = BTreeMap::<u8, Vec<String>>::new();
+        for (case, gone) in self.cases.iter().zip(on_all_cores(self.cases.iter().collect(), look)) {
+            for gone in gone {
+                by_value.entry(gone.label).or_default().push(format!("{} ({})", case.name, gone.how()));
+            }
+        }
+        let told = |(value, cases): (u8, Vec<String>)| {
+            format!("the label value {value} vanishes from {} cases when shrunk: {}", cases.len(), first_few(&cases))
+        };
+        by_value.into_iter().map(told).collect()
+    }
+
+    /// A value that is likely the same class as 255.
+    fn stored_twice(&self) -> Option<StoredTwice> {
+        if !self.declared.names.is_empty() {
+            return None;
+        }
+        StoredTwice::find(self.cases.iter().map(|case| (case.name.as_str(), case.values.keys().copied().collect())))
     }
 
     /// What the files say of how they lie in space.
@@ -272,7 +326,7 @@ impl Inspection {
             ids().next_back().is_none_or(|last| usize::from(*last) == ids().count())
         };
         let counts: BTreeSet<usize> = self.cases.iter().map(|case| case.values.len()).collect();
-        self.names.is_empty()
+        self.declared.names.is_empty()
             && counts.len() > 2
             && counts.last().is_some_and(|most| *most > 5)
             && self.cases.iter().all(consecutive)
@@ -294,7 +348,7 @@ impl Inspection {
         if classes.len() < 2 {
             return Err(fail("the label maps hold one value, expected two at least"));
         }
-        let size: Vec<usize> = (0..axes).filter_map(|axis| self.median_size(axis)).collect();
+        let size = self.network_size().ok_or_else(|| fail("no case can be read"))?;
         let validation = if self.patients < 10 { "1".to_owned() } else { "0.1".to_owned() };
         let flip =
             if channels == 3 { format!("augmentation:\n  flip: {:?}\n", vec![0.5; axes]) } else { String::new() };
@@ -311,7 +365,6 @@ impl Inspection {
             cases = self.cases.len(),
             patients = self.patients,
             classes = classes.concat(),
-            size = network_size(&size),
         );
         Ok(text)
     }
@@ -323,10 +376,17 @@ impl Inspection {
             grouped.push(("background".to_owned(), vec![0]));
             grouped.push(("object".to_owned(), (1..=u8::MAX).collect()));
         } else {
-            let all: BTreeSet<u8> = values.iter().chain(self.names.keys()).copied().collect();
-            for value in all {
+            let twice = self.stored_twice().map(|twice| twice.value);
+            // A class that no case has cannot be learned, and what is to be ignored is none.
+            for value in values.iter().copied().filter(|value| Some(*value) != self.declared.ignore) {
+                if value == u8::MAX
+                    && let Some(same) = twice.and_then(|n| grouped.iter_mut().find(|(_, values)| values == &[n]))
+                {
+                    same.1.push(value);
+                    continue;
+                }
                 let name = if value == 0 { "background".to_owned() } else { format!("class {value}") };
-                grouped.push((self.names.get(&value).cloned().unwrap_or(name), vec![value]));
+                grouped.push((self.declared.names.get(&value).cloned().unwrap_or(name), vec![value]));
             }
         }
         let line = |(index, (name, values)): (usize, (String, Vec<u8>))| {
@@ -335,6 +395,12 @@ impl Inspection {
             format!("- {{name: {name}, colour: {:?}, values: {values:?}}}\n", colour(index))
         };
         grouped.into_iter().enumerate().map(line).collect()
+    }
+
+    /// The proposed network's input, `None` where there is no case.
+    fn network_size(&self) -> Option<Vec<usize>> {
+        let axes = self.cases.iter().map(|case| case.size.len()).max()?;
+        Some(network_size(&(0..axes).filter_map(|axis| self.median_size(axis)).collect::<Vec<_>>()))
     }
 
     fn median_size(&self, axis: usize) -> Option<usize> {
@@ -432,7 +498,7 @@ impl fmt::Display for Inspection {
             writeln!(f, "labels       instance ids, up to {most} objects an image")?;
         } else {
             for (value, (cases, part)) in values {
-                let name = self.names.get(&value).map_or("", String::as_str);
+                let name = self.declared.names.get(&value).map_or("", String::as_str);
                 writeln!(f, "label {value:<6} {:>6.2} % of voxels, in {} cases  {name}", 100.0 * part, cases.len())?;
             }
         }

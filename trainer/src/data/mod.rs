@@ -2,16 +2,19 @@
 
 pub mod augment;
 mod dataset;
+mod dataset_json;
 mod deformation;
 mod discover;
 pub(crate) mod filter;
 pub mod inspect;
+mod labels;
 mod patches;
 mod split;
 
 pub use augment::{Augmentation, augment};
-pub use dataset::{Dataset, Sample, Spec, load_case};
-pub use discover::{Case, Layout, discover};
+pub use dataset::{Dataset, Sample, Spec};
+pub use dataset_json::Declared;
+pub use discover::{Case, Found, Layout, discover, find_all};
 pub use patches::{PatchSpec, Patches, augment_patch};
 pub use split::{Fold, Split, Validation, split};
 
@@ -19,7 +22,7 @@ pub use split::{Fold, Split, Validation, split};
 const SHOWN: usize = 5;
 
 /// The first few of `problems`, and how many more there are.
-fn first_few(problems: &[String]) -> String {
+pub(crate) fn first_few(problems: &[String]) -> String {
     let shown = problems[..problems.len().min(SHOWN)].join("; ");
     match problems.len().saturating_sub(SHOWN) {
         0 => shown,

@@ -20,7 +20,7 @@ use crate::engine::{BurnNetwork, segmenter};
 use crate::model::Networks;
 use crate::recipe::Recipe;
 use crate::train::RECIPE_FILE;
-use crate::train::checkpoint::{Checkpoints, State, Which, load_networks};
+use crate::train::checkpoint::{Checkpoints, State, Which, check_finite, load_networks};
 
 /// Everything that a recipe says about its bundle; the files are still missing.
 pub fn manifest(recipe: &Recipe) -> Manifest {
@@ -80,7 +80,8 @@ pub fn export_run(run: &Path, which: Which, output: &Path) -> Result<()> {
 /// Writes `networks` as a bundle to the folder `output`.
 ///
 /// # Errors
-/// Those of the export, of running the networks and of [`write_bundle`].
+/// [`ErrorKind::Engine`] where a weight or an output is not finite; those of the export, of running the networks and of
+/// [`write_bundle`].
 pub fn write<const D: usize>(recipe: &Recipe, networks: &Networks<D>, state: &State, output: &Path) -> Result<()> {
     let origin = format!("trained for {} steps", state.step);
     let card = model_card(recipe, networks.num_params(), &origin, &validation_metrics(recipe, state));
@@ -99,6 +100,7 @@ pub fn write_with_card<const D: usize>(
 ) -> Result<()> {
     let manifest = manifest(recipe);
     let networks = networks.valid();
+    check_finite(&networks)?;
     let golden = golden(&networks, &manifest)?.to_safetensors()?;
     let onnx: Vec<(String, Vec<u8>)> = onnx_files(&recipe.network(), &networks)?
         .into_iter()

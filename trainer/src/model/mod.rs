@@ -78,6 +78,12 @@ pub struct NetworkConfig {
     pub deterministic: bool,
 }
 
+/// Bounds of what can be asked for: far above any use, low enough not to exhaust a machine by a slip of the pen.
+const MAX_VOXELS: usize = 1 << 26;
+const MAX_LEVELS: usize = 8;
+const MAX_WIDTH: usize = 1024;
+const MAX_BLOCKS: usize = 64;
+
 impl NetworkConfig {
     /// The default for new work.
     pub fn compact(input_size: Vec<usize>, channels: usize, classes: usize) -> Self {
@@ -173,6 +179,10 @@ impl NetworkConfig {
         if !matches!(self.input_size.len(), 2 | 3) {
             return fail(format!("input_size is {:?}, expected 2 or 3 numbers", self.input_size));
         }
+        let voxels = self.input_size.iter().try_fold(1_usize, |product, n| product.checked_mul(*n));
+        if voxels.is_none_or(|voxels| voxels > MAX_VOXELS) {
+            return fail(format!("input_size is {:?}, expected at most {MAX_VOXELS} voxels", self.input_size));
+        }
         if !matches!(self.downsampling, 8 | 16) {
             return fail(format!("downsampling is {}, expected 8 or 16", self.downsampling));
         }
@@ -191,6 +201,10 @@ impl NetworkConfig {
         let label_levels = self.widths.len() + usize::from(self.preset == Preset::Reference);
         if self.label_widths.len() != label_levels {
             return fail(format!("label_widths has {} levels, expected {label_levels}", self.label_widths.len()));
+        }
+        let levels = [self.context_widths.len(), self.denoiser_widths.len()];
+        if levels.iter().any(|levels| *levels > MAX_LEVELS) {
+            return fail(format!("context_widths and denoiser_widths have {levels:?} levels, expected {MAX_LEVELS} at most"));
         }
         let coarsest = 1 << self.context_widths.len().max(self.denoiser_widths.len().max(1) - 1);
         if let Some(n) = self.input_size.iter().find(|n| **n == 0 || *n % (self.downsampling * coarsest) != 0) {
@@ -218,6 +232,14 @@ impl NetworkConfig {
         let widths = [&self.widths, &self.context_widths, &self.label_widths, &self.denoiser_widths];
         if counts.contains(&0) || widths.iter().any(|widths| widths.contains(&0)) {
             return fail("channels, widths and group_size must be positive".into());
+        }
+        let greatest = counts[..2].iter().chain(widths.into_iter().flatten()).copied().max().unwrap_or(0);
+        if greatest > MAX_WIDTH || self.denoiser_blocks > MAX_BLOCKS {
+            return fail(format!(
+                "the greatest number of channels is {greatest} and denoiser_blocks {}, expected {MAX_WIDTH} and {MAX_BLOCKS} \
+                 at most",
+                self.denoiser_blocks
+            ));
         }
         if !(1..=MAX_CHANNELS).contains(&self.channels) {
             return fail(format!("channels is {}, expected 1 to {MAX_CHANNELS}", self.channels));

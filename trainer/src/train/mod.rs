@@ -6,10 +6,10 @@ pub mod checkpoint;
 mod loader;
 pub(crate) mod loss;
 mod progress;
+pub mod run_folder;
 mod validate;
 mod weights;
 
-use std::fs;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,21 +26,18 @@ use ldseg::files::write_bytes;
 use ldseg::{Error, ErrorKind, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::data::{Dataset, PatchSpec, Split, discover, split};
+use crate::data::{Case, Dataset, PatchSpec, Split, find_all, first_few, split};
 use crate::engine::to_array;
 use crate::export;
 use crate::model::{NetworkConfig, Networks, Preset};
 use crate::recipe::{Optimiser, Recipe};
 use checkpoint::{Checkpoints, State, Which, load_networks};
+pub use run_folder::{CASES_FILE, RECIPE_FILE, SPLIT_FILE};
 use loader::{Batch, LoaderSpec};
 use loss::Shares;
 use progress::Progress;
+use run_folder::StoredSplit;
 use validate::validate;
-
-/// File of a run folder that holds the resolved recipe.
-pub const RECIPE_FILE: &str = "recipe.yaml";
-/// File of a run folder that lists the patients of each side of the split.
-pub const SPLIT_FILE: &str = "split.yaml";
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,15 +48,16 @@ pub enum Outcome {
     Stopped,
 }
 
-/// Trains as `recipe` says on the cases in `data`, into the run folder `run`.
+/// Trains as `recipe` says on the cases in `data`, into the run folder `run`, which no other process may use meanwhile.
 ///
-/// `trace` is a CSV file that gets the loss and its terms of every step. With `resume` the run goes on from its last checkpoint and does what the unbroken run would have done. `stop` is
-/// looked at after every step.
+/// `trace` is a CSV file that gets the loss and its terms of every step. With `resume` the run goes on from its newest whole
+/// checkpoint, on the split that it was started with, and does what the unbroken run would have done. `stop` is looked at
+/// after every step.
 ///
 /// # Errors
-/// [`ErrorKind::Setting`] if the folder holds a run already and `resume` is not set, or one of another recipe; those of
-/// loading the data; [`ErrorKind::Io`] if the run folder cannot be written; [`ErrorKind::Engine`] if the loss is no
-/// longer finite.
+/// [`ErrorKind::Setting`] if the folder holds a run already and `resume` is not set, no run and it is set, or one of another
+/// recipe, and for classes that `dataset.json` contradicts; those of loading the data; [`ErrorKind::Io`] if the run folder
+/// cannot be written or another process uses it; [`ErrorKind::Engine`] if the loss is no longer finite.
 pub fn fit(
     recipe: &Recipe,
     data: &Path,
@@ -69,44 +67,71 @@ pub fn fit(
     device: &Device,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
-    let split = split(discover(data)?, &recipe.validation, recipe.seed)?;
-    check_run(recipe, run, resume)?;
+    let _lock = run_folder::enter(run, &recipe.to_yaml()?, resume)?;
+    let found = find_all(data)?;
+    let mut notes = found.notes;
+    if let Some(declared) = &found.declared {
+        notes.extend(declared.check_classes(&recipe.classes)?);
+    }
+    notes.iter().for_each(|note| eprintln!("note: {}: {note}", data.display()));
+    let sides = Sides::of(recipe, found.cases, run, resume)?;
     match recipe.network.input_size.len() {
-        2 => Trainer::<4>::new(recipe, split, run, trace, device)?.run(stop),
-        _ => Trainer::<5>::new(recipe, split, run, trace, device)?.run(stop),
+        2 => Trainer::<4>::new(recipe, sides, run, trace, device)?.run(stop),
+        _ => Trainer::<5>::new(recipe, sides, run, trace, device)?.run(stop),
     }
 }
 
-/// Whether `run` may be written to. A folder without a recipe holds no run: what fails before there is anything to go on
-/// with leaves none behind.
-fn check_run(recipe: &Recipe, run: &Path, resume: bool) -> Result<()> {
-    fs::create_dir_all(run)
-        .map_err(|e| Error::with_source(ErrorKind::Io, "the run folder cannot be created", e).in_file(run))?;
-    let path = run.join(RECIPE_FILE);
-    match (fs::read_to_string(&path).ok(), resume) {
-        (Some(_), false) => {
-            let message = "holds a run already; give --resume to go on with it, or another --output";
-            Err(Error::new(ErrorKind::Setting, message).in_file(run))
-        }
-        (Some(found), true) if found != recipe.to_yaml()? => {
-            let message = "differs from the recipe and settings given; a run goes on with its own recipe only";
-            Err(Error::new(ErrorKind::Setting, message).in_file(&path))
-        }
-        _ => Ok(()),
+/// The split of a run, and as it was stored where the run goes on.
+struct Sides {
+    split: Split,
+    stored: Option<StoredSplit>,
+}
+
+impl Sides {
+    fn of(recipe: &Recipe, cases: Vec<Case>, run: &Path, resume: bool) -> Result<Self> {
+        // What a folder without a recipe has of a split was left by a run that never started.
+        let stored = if resume { StoredSplit::read(run, &cases)? } else { None };
+        let Some(stored) = stored else {
+            return Ok(Self { split: split(cases, &recipe.validation, recipe.seed)?, stored: None });
+        };
+        let (split, notes) = stored.apply(cases).map_err(|e| e.in_file(run))?;
+        notes.iter().for_each(|note| eprintln!("note: {note}"));
+        Ok(Self { split, stored: Some(stored) })
     }
 }
 
-fn split_yaml(split: &Split) -> String {
-    let mut text = String::new();
-    for (side, cases) in [("train", &split.train), ("validation", &split.validation)] {
-        text += &format!("{side}:\n");
-        let mut patients: Vec<&str> = cases.iter().map(|case| case.patient.as_str()).collect();
-        patients.dedup();
-        for patient in patients {
-            text += &format!("- {}\n", serde_json::to_string(patient).unwrap_or_default());
+/// Names classes that no case to learn from has.
+fn note_missing_classes(recipe: &Recipe, train: &Dataset, validation: &Dataset) {
+    let count = recipe.classes.len();
+    let (learned, validated) = (train.classes_present(count), validation.classes_present(count));
+    for (index, class) in recipe.classes.iter().enumerate().filter(|(index, _)| !learned[*index]) {
+        let which = if validated[index] { "no case to learn from" } else { "no case" };
+        eprintln!(
+            "note: {which} shows class {index}, `{}` (label values {:?}), on the network's grid: it will not be learned",
+            class.name, class.values
+        );
+    }
+}
+
+/// Tells of data that are not what they were when the run was started. A best Dice of other validation cases is forgotten.
+fn note_changes(stored: &StoredSplit, train: &Dataset, validation: &Dataset, validated_on: &str, state: &mut State) {
+    for (data, what) in [(train, "learns from"), (validation, "validates on")] {
+        let changed = stored.changed(data);
+        if !changed.is_empty() {
+            let shown = first_few(&changed);
+            eprintln!("note: {} cases that this run {what} were changed since it was started: {shown}", changed.len());
         }
     }
-    text
+    if let Some(best) = state.best
+        && !state.validated_on.is_empty()
+        && state.validated_on != validated_on
+    {
+        eprintln!(
+            "note: the validation cases are not those on which the best checkpoint so far had a Dice of {best:.4}: it is not \
+             compared with what follows, and the next one that is validated takes its place"
+        );
+        state.best = None;
+    }
 }
 
 /// The networks with the weights of a bundle or of a run's best checkpoint.
@@ -143,6 +168,8 @@ struct Trainer<'a, const D: usize> {
     schedule: Schedule,
     loader: LoaderSpec,
     validation: Dataset,
+    /// The digest of `validation`.
+    validated_on: String,
     networks: Networks<D>,
     average: Networks<D>,
     optimiser: ModuleOptimizer,
@@ -170,7 +197,7 @@ fn thread_pools(recipe: &Recipe, device: &Device) -> Result<Vec<ThreadPool>> {
 
 impl<'a, const D: usize> Trainer<'a, D> {
     /// Weights first: where they come from another run or a bundle, what is wrong there is told before the data are read.
-    fn new(recipe: &'a Recipe, split: Split, run: &Path, trace: Option<&Path>, device: &'a Device) -> Result<Self> {
+    fn new(recipe: &'a Recipe, sides: Sides, run: &Path, trace: Option<&Path>, device: &'a Device) -> Result<Self> {
         let config = recipe.network();
         // Drawn on the CPU: the same seed gives the same weights on every device.
         let cpu = Device::flex().autodiff();
@@ -183,21 +210,22 @@ impl<'a, const D: usize> Trainer<'a, D> {
         };
         let checkpoints = Checkpoints::open(run)?;
         let mut state = State::default();
-        if let Some((dir, saved)) = checkpoints.find(Which::Last)? {
+        if let Some(newest) = checkpoints.newest()? {
+            let dir = &newest.dir;
             networks = load_networks(networks.valid(), &dir.join("networks.bpk"))?.train();
             average = load_networks(average, &dir.join("average.bpk"))?;
             let path = dir.join("optimiser.bpk");
             optimiser = optimiser
                 .load(&path)
                 .map_err(|e| Error::with_source(ErrorKind::Format, "not an optimiser's state", e).in_file(&path))?;
-            eprintln!("going on after step {}", saved.step);
-            state = saved;
+            state = checkpoints.go_on_from(newest)?;
+            eprintln!("going on after step {}", state.step);
         } else if let Some(from) = &recipe.training.start_from {
             networks = start_from(networks.valid(), &config, from)?.train();
             average = networks.valid();
             eprintln!("starting from the weights of {}", from.display());
         }
-        let patients = split_yaml(&split);
+        let Sides { split, stored } = sides;
         eprintln!("loading {} training and {} validation cases", split.train.len(), split.validation.len());
         let spec = recipe.spec();
         let train = Arc::new(Dataset::load(split.train, &spec)?);
@@ -209,7 +237,12 @@ impl<'a, const D: usize> Trainer<'a, D> {
                 if *count > 1 { format!(" and {} more", count - 1) } else { String::new() }
             );
         }
-        write_bytes(&run.join(SPLIT_FILE), patients.as_bytes())?;
+        note_missing_classes(recipe, &train, &validation);
+        let validated_on = run_folder::digest(&validation);
+        match &stored {
+            Some(stored) => note_changes(stored, &train, &validation, &validated_on, &mut state),
+            None => StoredSplit::new(&train, &validation).write(run)?,
+        }
         write_bytes(&run.join(RECIPE_FILE), recipe.to_yaml()?.as_bytes())?;
         let loader = LoaderSpec {
             dataset: train,
@@ -224,6 +257,10 @@ impl<'a, const D: usize> Trainer<'a, D> {
             seed: recipe.seed,
         };
         let (per_epoch, epochs) = (loader.steps_per_epoch(), recipe.training.epochs);
+        if state.summed == 0 && state.sums != [0.0; 4] {
+            // A checkpoint of an older version.
+            state.summed = state.step % per_epoch;
+        }
         let progress = Progress::new(run, recipe, state.step, per_epoch, epochs, trace)?;
         Ok(Self {
             manifest: export::manifest(recipe),
@@ -231,6 +268,7 @@ impl<'a, const D: usize> Trainer<'a, D> {
             recipe,
             loader,
             validation,
+            validated_on,
             networks,
             average,
             optimiser,
@@ -249,6 +287,10 @@ impl<'a, const D: usize> Trainer<'a, D> {
         let mut batches = self.loader.clone().start(self.state.step, last);
         let every = Duration::from_secs_f64(60.0 * self.recipe.training.checkpoint_minutes);
         let mut saved = Instant::now();
+        // Asked to stop while the data were loaded: there is nothing new to save.
+        if stop.load(Ordering::Relaxed) && self.state.step < last {
+            return Ok(Outcome::Stopped);
+        }
         while self.state.step < last {
             let waiting = Instant::now();
             let batch =
@@ -306,6 +348,7 @@ impl<'a, const D: usize> Trainer<'a, D> {
                 return Err(Error::new(ErrorKind::Engine, message));
             }
             self.state.sums.iter_mut().zip(&row).for_each(|(sum, value)| *sum += value);
+            self.state.summed += 1;
             self.progress.step(first + index, &row[..loss::TERMS], self.unread[index].samples)?;
         }
         self.unread.clear();
@@ -392,8 +435,8 @@ impl<'a, const D: usize> Trainer<'a, D> {
     /// Validates where due, reports, and writes the epoch's checkpoint.
     fn end_epoch(&mut self, epoch: usize) -> Result<()> {
         let training = &self.recipe.training;
-        let per_epoch = self.loader.steps_per_epoch() as f64;
-        let losses = std::mem::take(&mut self.state.sums).map(|sum| sum / per_epoch);
+        let summed = std::mem::take(&mut self.state.summed).max(1) as f64;
+        let losses = std::mem::take(&mut self.state.sums).map(|sum| sum / summed);
         let rate = self.learning_rate();
         let mut best = false;
         if epoch.is_multiple_of(training.validate_every) || epoch == training.epochs {
@@ -406,6 +449,7 @@ impl<'a, const D: usize> Trainer<'a, D> {
             if best {
                 self.state.best = Some(mean);
             }
+            self.state.validated_on.clone_from(&self.validated_on);
             self.state.dice = scores.segmentation;
             self.state.autoencoder_dice = scores.autoencoder;
         }

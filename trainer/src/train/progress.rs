@@ -69,13 +69,13 @@ impl Progress {
         let classes: Vec<String> =
             recipe.classes[1..].iter().map(|class| class.name.replace([',', '"'], " ")).collect();
         let csv = run.join("metrics.csv");
-        keep_rows(&csv, &header(&classes), step / per_epoch)?;
+        keep_rows(&csv, &header(&classes), step)?;
         let bar = ProgressBar::new((per_epoch * epochs) as u64).with_position(step as u64);
         let style = "{bar:30} step {pos}/{len} {msg} [{elapsed_precise} < {eta_precise}]";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         // The estimate counts from here, not from step 0 of an earlier process.
         bar.reset_eta();
-        let events = EventWriter::create(&run.join("tensorboard"), step as u64)?;
+        let events = EventWriter::create(&run.join("tensorboard"), step as u64 + 1)?;
         let trace = trace.map(|path| Trace::create(path)).transpose()?;
         let (epoch_start, waited) = (Instant::now(), Duration::ZERO);
         Ok(Self { bar, csv, events, classes, trace, epoch_start, waited, samples: 0 })
@@ -164,9 +164,26 @@ fn header(classes: &[String]) -> String {
     header + ",images_per_second,waiting_for_data\n"
 }
 
-/// Writes the header, and of an older file the rows of the first `epochs` epochs.
-fn keep_rows(path: &Path, header: &str, epochs: usize) -> Result<()> {
+/// Writes the header, and of an older file the rows up to `step`.
+fn keep_rows(path: &Path, header: &str, step: usize) -> Result<()> {
     let old = fs::read_to_string(path).unwrap_or_default();
-    let kept: String = old.lines().skip(1).take(epochs).map(|row| format!("{row}\n")).collect();
+    let of = |row: &str| row.split(',').nth(1).and_then(|step| step.parse::<usize>().ok());
+    let kept = old.lines().skip(1).filter(|row| of(row).is_some_and(|of| of <= step));
+    let kept: String = kept.map(|row| format!("{row}\n")).collect();
     write_bytes(path, format!("{header}{kept}").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_after_the_checkpoint_are_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.csv");
+        fs::write(&path, "epoch,step,loss\n1,10,0.5\n2,20,0.4\n3,27,0.3\n4,37,0.2").unwrap();
+        // Steps an epoch may have changed with the data, so epochs are not counted.
+        keep_rows(&path, "epoch,step,loss\n", 27).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "epoch,step,loss\n1,10,0.5\n2,20,0.4\n3,27,0.3\n");
+    }
 }

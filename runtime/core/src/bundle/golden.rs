@@ -47,8 +47,9 @@ impl Golden {
     /// The file's bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] where the tensors cannot be written.
+    /// [`ErrorKind::Format`] where the tensors cannot be written, or a value is not finite.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        self.check_finite(ErrorKind::Format)?;
         let failed = |e| Error::with_source(ErrorKind::Format, "cannot write safetensors", e);
         let tensors = self.tensors().map(|(name, tensor)| {
             let bytes: Vec<u8> = tensor.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -64,7 +65,8 @@ impl Golden {
     /// Reads what [`Self::to_safetensors`] wrote.
     ///
     /// # Errors
-    /// [`ErrorKind::Bundle`] for a malformed file, and for a missing, additional or not f32 tensor.
+    /// [`ErrorKind::Bundle`] for a malformed file, for a missing, additional or not f32 tensor, and for a value that is not
+    /// finite.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self> {
         let file = SafeTensors::deserialize(bytes)
             .map_err(|e| Error::with_source(ErrorKind::Bundle, "expected a safetensors file", e))?;
@@ -83,7 +85,15 @@ impl Golden {
         let known = golden.tensors().map(|(name, _)| name);
         match file.names().into_iter().find(|name| !known.contains(name)) {
             Some(name) => Err(Error::new(ErrorKind::Bundle, format!("unknown tensor `{name}`"))),
-            None => Ok(golden),
+            None => golden.check_finite(ErrorKind::Bundle).map(|()| golden),
+        }
+    }
+
+    fn check_finite(&self, kind: ErrorKind) -> Result<()> {
+        let finite = |tensor: &Tensor| tensor.iter().all(|value| value.is_finite());
+        match self.tensors().into_iter().find(|(_, tensor)| !finite(tensor)) {
+            None => Ok(()),
+            Some((name, _)) => Err(Error::new(kind, format!("tensor `{name}` holds values that are not finite"))),
         }
     }
 
@@ -164,6 +174,22 @@ mod tests {
         let bytes = golden.to_safetensors().unwrap();
         assert_eq!(bytes, golden.to_safetensors().unwrap());
         assert_eq!(Golden::from_safetensors(&bytes).unwrap(), golden);
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_neither_written_nor_read() {
+        let bytes = golden().to_safetensors().unwrap();
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut spoilt = golden();
+            spoilt.prediction[[0, 0, 1, 1]] = value;
+            let error = spoilt.to_safetensors().unwrap_err();
+            assert!(error.to_string().contains("tensor `prediction` holds values that are not finite"), "{error}");
+            let mut spoilt = bytes.clone();
+            let at = spoilt.len() - 4;
+            spoilt[at..].copy_from_slice(&value.to_le_bytes());
+            let error = Golden::from_safetensors(&spoilt).unwrap_err();
+            assert!(error.kind() == ErrorKind::Bundle && error.to_string().contains("not finite"), "{error}");
+        }
     }
 
     #[test]

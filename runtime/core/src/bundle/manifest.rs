@@ -144,6 +144,28 @@ pub struct Tolerances {
     pub label_agreement: f64,
 }
 
+impl Tolerances {
+    /// What is wrong with them: so wide that nothing would be out of them, or so narrow that nothing could be within.
+    fn problem(&self) -> Option<String> {
+        let within = |value: f64, most: f64| value > 0.0 && value <= most;
+        if !within(self.network, Self::MAX_NETWORK) {
+            return Some(format!("network is {}, expected above 0 to {}", self.network, Self::MAX_NETWORK));
+        }
+        if !within(self.probability, 1.0) {
+            return Some(format!("probability is {}, expected above 0 to 1", self.probability));
+        }
+        if !(Self::MIN_AGREEMENT..=1.0).contains(&self.label_agreement) {
+            return Some(format!("label_agreement is {}, expected {} to 1", self.label_agreement, Self::MIN_AGREEMENT));
+        }
+        None
+    }
+
+    /// The widest for a network: int8 weights come to half of it.
+    const MAX_NETWORK: f64 = 8.0;
+    /// The lowest agreement of labels.
+    const MIN_AGREEMENT: f64 = 0.9;
+}
+
 impl Default for Tolerances {
     /// Those of f32 networks.
     fn default() -> Self {
@@ -233,6 +255,9 @@ impl Manifest {
         if let Some(problem) = Measure::problem(&self.measures, self.classes.iter().map(|class| class.name.as_str())) {
             return fail(problem);
         }
+        if let Some(problem) = self.tolerances.as_ref().and_then(Tolerances::problem) {
+            return fail(format!("tolerances: {problem}"));
+        }
         let voxels = self.input_size.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
         if voxels.is_none_or(|voxels| voxels > MAX_VOXELS) {
             return fail(format!("input_size is {:?}, expected at most {MAX_VOXELS} voxels", self.input_size));
@@ -247,5 +272,29 @@ impl Manifest {
             return fail(format!("default_steps is {}, expected 1 to {}", self.default_steps, self.timesteps - 1));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_support::manifest;
+    use super::*;
+
+    #[test]
+    fn tolerances_that_check_nothing_are_refused() {
+        let check = |tolerances| Manifest { tolerances: Some(tolerances), ..manifest() }.validate();
+        let usual = Tolerances::default();
+        check(usual).unwrap();
+        check(Tolerances { network: 4.0, probability: 1.0, label_agreement: 0.9 }).unwrap();
+        for value in [0.0, -1.0, f64::INFINITY, f64::NAN, 1e9] {
+            for (wrong, expected) in [
+                (Tolerances { network: value, ..usual }, "tolerances: network is"),
+                (Tolerances { probability: value, ..usual }, "tolerances: probability is"),
+                (Tolerances { label_agreement: value, ..usual }, "tolerances: label_agreement is"),
+            ] {
+                let error = check(wrong).unwrap_err();
+                assert!(error.kind() == ErrorKind::Bundle && error.to_string().contains(expected), "{error}");
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ mod golden;
 mod load;
 mod manifest;
 mod onnx;
+mod weights;
 mod write;
 
 pub use golden::Golden;

@@ -1,8 +1,10 @@
-//! Refuses ONNX files that refer to data outside themselves.
+//! Refuses ONNX files that refer to data outside themselves, and such whose weights are not finite.
 //!
-//! ONNX Runtime resolves such a reference from the current folder, so a bundle could read any file. The walk below
-//! knows just enough of ONNX's protobuf layout (onnx.proto) to visit every tensor, nested ones included.
+//! ONNX Runtime resolves such a reference from the current folder, so a bundle could read any file. Weights that are NaN do
+//! not always show in what a network gives: activations and maxima may drop them. The walk below knows just enough of ONNX's
+//! protobuf layout (onnx.proto) to visit every tensor, nested ones included.
 
+use super::weights::Weights;
 use crate::{Error, ErrorKind, Result};
 
 /// A message type of onnx.proto, as far as it can lead to a tensor.
@@ -42,11 +44,11 @@ impl Message {
     }
 }
 
-/// Checks that `bytes` is a protobuf whose tensors all carry their own data.
+/// Checks that `bytes` is a protobuf whose tensors all carry their own data, and finite ones.
 ///
 /// # Errors
 /// [`ErrorKind::Bundle`].
-pub(super) fn check_self_contained(bytes: &[u8]) -> Result<()> {
+pub(super) fn check(bytes: &[u8]) -> Result<()> {
     walk(bytes, Message::Model, 0)
 }
 
@@ -54,6 +56,7 @@ fn walk(mut bytes: &[u8], message: Message, depth: usize) -> Result<()> {
     if depth > MAX_DEPTH {
         return Err(Error::new(ErrorKind::Bundle, "the ONNX file nests graphs too deeply"));
     }
+    let mut weights = Weights::default();
     while !bytes.is_empty() {
         let (field, value) = next_field(&mut bytes).ok_or_else(|| {
             Error::new(ErrorKind::Bundle, "expected an ONNX file, found something that is not a protobuf")
@@ -62,8 +65,13 @@ fn walk(mut bytes: &[u8], message: Message, depth: usize) -> Result<()> {
             let external = match value {
                 Value::Number(location) => field == DATA_LOCATION && location != 0,
                 Value::Bytes(_) => field == EXTERNAL_DATA,
-                Value::Fixed => false,
+                Value::Fixed(_) => false,
             };
+            match value {
+                Value::Number(number) => weights.number(field, number),
+                Value::Bytes(bytes) => weights.bytes(field, bytes),
+                Value::Fixed(bytes) => weights.bytes(field, bytes),
+            }
             if external {
                 return Err(Error::new(
                     ErrorKind::Bundle,
@@ -74,12 +82,13 @@ fn walk(mut bytes: &[u8], message: Message, depth: usize) -> Result<()> {
             walk(inner, child, depth + 1)?;
         }
     }
-    Ok(())
+    weights.check()
 }
 
 enum Value<'a> {
     Number(u64),
-    Fixed,
+    /// Four or eight bytes.
+    Fixed(&'a [u8]),
     Bytes(&'a [u8]),
 }
 
@@ -88,12 +97,12 @@ fn next_field<'a>(bytes: &mut &'a [u8]) -> Option<(u64, Value<'a>)> {
     let key = varint(bytes)?;
     let value = match key & 7 {
         0 => Value::Number(varint(bytes)?),
-        1 => take(bytes, 8).map(|_| Value::Fixed)?,
+        1 => take(bytes, 8).map(Value::Fixed)?,
         2 => {
             let length = varint(bytes)?;
             Value::Bytes(take(bytes, length)?)
         }
-        5 => take(bytes, 4).map(|_| Value::Fixed)?,
+        5 => take(bytes, 4).map(Value::Fixed)?,
         _ => return None,
     };
     Some((key >> 3, value))
@@ -133,17 +142,52 @@ mod tests {
         let constant = field(7, &field(1, &field(5, &field(5, &location))));
         let nested = field(7, &field(1, &field(5, &field(6, &field(5, &[14 << 3, 1])))));
         for model in [initializer, constant, nested] {
-            let error = check_self_contained(&model).unwrap_err();
+            let error = check(&model).unwrap_err();
             assert!(error.to_string().contains("external data"), "{error}");
         }
         // The same field numbers elsewhere, and a tensor with its own data, are fine.
-        check_self_contained(&field(7, &field(5, &field(9, &[1, 2, 3, 4])))).unwrap();
-        check_self_contained(&field(13, b"x")).unwrap();
+        check(&field(7, &field(5, &field(9, &[1, 2, 3, 4])))).unwrap();
+        check(&field(13, b"x")).unwrap();
+    }
+
+    #[test]
+    fn weights_have_to_be_finite_wherever_they_are() {
+        // dims 2, data_type, and the values in the field of that type.
+        let tensor = |kind: u8, number: u8, values: &[u8]| {
+            [&[1 << 3, 2, 2 << 3, kind], &field(number, values)[..], &field(8, b"conv.weight")].concat()
+        };
+        let floats = |values: [f32; 2]| values.map(f32::to_le_bytes).concat();
+        let doubles = |values: [f64; 2]| values.map(f64::to_le_bytes).concat();
+        let halves = |values: [u16; 2]| values.map(u16::to_le_bytes).concat();
+        for (good, bad) in [
+            (tensor(1, 9, &floats([1.0, -2.0])), tensor(1, 9, &floats([1.0, f32::NAN]))),
+            (tensor(1, 4, &floats([1.0, -2.0])), tensor(1, 4, &floats([f32::INFINITY, 1.0]))),
+            (tensor(11, 9, &doubles([1.0, -2.0])), tensor(11, 10, &doubles([1.0, f64::NEG_INFINITY]))),
+            (tensor(10, 9, &halves([0x3C00, 0x7BFF])), tensor(10, 9, &halves([0x3C00, 0x7E00]))),
+            (tensor(10, 9, &halves([0x3C00, 0xFBFF])), tensor(10, 5, &[0x01, 0x80, 0xF8, 0x01])),
+            (tensor(16, 9, &halves([0x3F80, 0x7F7F])), tensor(16, 9, &halves([0x3F80, 0x7F80]))),
+            // As integers, these bits are numbers like any other.
+            (tensor(6, 9, &floats([f32::NAN, 1.0])), tensor(1, 9, &floats([f32::NAN, 1.0]))),
+        ] {
+            for wrap in [&|tensor: &[u8]| field(7, &field(5, tensor)), &|tensor: &[u8]| {
+                field(7, &field(1, &field(5, &field(5, tensor))))
+            }] as [&dyn Fn(&[u8]) -> Vec<u8>; 2]
+            {
+                check(&wrap(&good)).unwrap();
+                let error = check(&wrap(&bad)).unwrap_err();
+                let message = error.to_string();
+                assert!(message.contains("`conv.weight` holds values that are not finite"), "{message}");
+            }
+        }
+        // The bound of a Clip may be infinite, but is never NaN.
+        let scalar = |value: f32| field(7, &field(5, &[&[2 << 3, 1], &field(9, &value.to_le_bytes())[..]].concat()));
+        check(&scalar(f32::NEG_INFINITY)).unwrap();
+        check(&scalar(f32::NAN)).unwrap_err();
     }
 
     #[test]
     fn text_is_not_onnx() {
-        let error = check_self_contained(b"<html>not found</html>").unwrap_err();
+        let error = check(b"<html>not found</html>").unwrap_err();
         assert!(error.to_string().contains("not a protobuf"), "{error}");
     }
 }

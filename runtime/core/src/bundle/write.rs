@@ -20,7 +20,7 @@ pub fn write_bundle(dir: &Path, mut manifest: Manifest, files: &[(&str, &[u8])])
     manifest.validate()?;
     contract::check_networks(&manifest)?;
     for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".onnx")) {
-        onnx::check_self_contained(bytes).map_err(|e| e.in_file(Path::new(name)))?;
+        onnx::check(bytes).map_err(|e| e.in_file(Path::new(name)))?;
     }
     let yaml = yaml_serde::to_string(&manifest)
         .map_err(|e| Error::with_source(ErrorKind::Bundle, "the manifest cannot be written as YAML", e))?;

@@ -1,6 +1,6 @@
 //! Scores one prediction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::metrics::surface::{SurfaceDistances, SurfaceKind};
 use ldseg::image::{Image, Labels};
 use ldseg::metrics::Overlap;
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::{read_recording, to_labels};
+use ldseg_io::{LabelFile, read_label_file};
 use ldseg_recording::decide::Spacing;
 
 /// Where the spacing comes from.
@@ -64,6 +64,9 @@ pub struct CaseScores {
     /// Class indices above 0 that the reference holds.
     #[serde(skip)]
     pub referenced: Vec<u8>,
+    /// The palette of the label map's file, if it has one, and the values that it holds.
+    #[serde(skip)]
+    pub(super) colours: (Option<Vec<[u8; 3]>>, BTreeSet<u8>),
 }
 
 /// Reads and scores one prediction.
@@ -77,14 +80,17 @@ pub(super) fn score(
     classes: Option<&[ClassSpec]>,
     settings: &Settings,
 ) -> Result<CaseScores> {
-    let (predicted_image, reference_image, notes) = read_both(prediction, labels)?;
+    let (predicted_file, reference_file) = (read_label_file(prediction)?, read_label_file(labels)?);
+    let notes = notes(&predicted_file, &reference_file);
+    let (mut predicted, mut reference) = (predicted_file.labels(), reference_file.labels());
+    let (predicted_image, reference_image) = (predicted_file.image, reference_file.image);
     let turn = predicted_image.turn_onto(&reference_image).map_err(|difference| {
         let message = difference.message(format_args!("its label map {}", labels.display()));
         Error::new(ErrorKind::ShapeMismatch, message).in_file(prediction)
     })?;
-    let mut predicted = turn.array(to_labels(&predicted_image).map_err(|e| e.in_file(prediction))?);
-    let mut reference = to_labels(&reference_image).map_err(|e| e.in_file(labels))?;
+    predicted = turn.array(predicted);
     let predicted_image = turn.image(predicted_image);
+    let colours = (reference_file.palette, reference.iter().copied().collect());
     let (spacing, spacing_from, note) = spacing(&predicted_image, &reference_image, settings.picture_spacing_mm)?;
     let notes = notes.into_iter().chain(note).collect();
     if let Some(classes) = classes {
@@ -104,6 +110,7 @@ pub(super) fn score(
         notes,
         predicted: Vec::new(),
         referenced: Vec::new(),
+        colours,
     };
     // Distances in voxels are thrown away where the spacing is not known.
     let spacing = spacing.unwrap_or_else(|| vec![1.0; reference.ndim()]);
@@ -191,23 +198,18 @@ fn measures(
     values
 }
 
-/// A prediction, its label map, and what has to be known of the two files.
-fn read_both(prediction: &Path, labels: &Path) -> Result<(Image, Image, Vec<String>)> {
-    let (predicted, reference) = (read_recording(prediction)?, read_recording(labels)?);
-    let said = [&predicted, &reference].map(|recording| recording.notes().to_vec());
-    let (predicted, reference) = (predicted.into_still(prediction)?, reference.into_still(labels)?);
-    let [one, other] = [&predicted, &reference].map(|image| image.geometry.affine.is_some());
+/// What has to be known of how the two lie in space. Of pictures, and of frames over time, nothing is missed.
+fn notes(prediction: &LabelFile, reference: &LabelFile) -> Vec<String> {
+    let [one, other] = [prediction, reference].map(|file| file.image.geometry.affine.is_some());
     let mut notes = Vec::new();
-    // Of pictures, and of frames over time, none is missed.
-    if predicted.spatial_axes() == 3 && (one || other) {
-        let [of_prediction, of_labels] = said;
-        notes.extend(of_prediction.into_iter().map(|note| format!("the prediction: {note}")));
-        notes.extend(of_labels.into_iter().map(|note| format!("the label map: {note}")));
+    if prediction.image.spatial_axes() == 3 && (one || other) {
+        notes.extend(prediction.notes.iter().map(|note| format!("the prediction: {note}")));
+        notes.extend(reference.notes.iter().map(|note| format!("the label map: {note}")));
         if one != other {
             notes.push("the prediction and its label map are compared as they are stored".into());
         }
     }
-    Ok((predicted, reference, notes))
+    notes
 }
 
 /// What is known of the spacing of both, which lie on one grid, and where from; a note where the settings say something else

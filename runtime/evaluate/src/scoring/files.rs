@@ -142,18 +142,25 @@ pub fn patient_from_name(name: &str) -> &str {
 }
 
 /// The patient of each case as a list in the folder tells it: `patient_ids.csv` with columns `name` and `patient`, else
-/// GlaS's `Grade.csv` with `name` and `patient ID`. `None` where there is neither; with the list's path otherwise.
+/// GlaS's `Grade.csv` with `name` and `patient ID`. `None` where there is neither; with the list's path otherwise. Where both
+/// are there, they have to agree on which cases are of one patient, whatever they call that patient.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] where it cannot be read, [`ErrorKind::Format`] where a column is missing or a line has no patient.
+/// [`ErrorKind::Io`] where it cannot be read, [`ErrorKind::Format`] where a column is missing, a line has no patient, a case
+/// has two, or two lists contradict each other.
 pub fn read_patients(folder: &Path) -> Result<Option<PatientList>> {
+    let mut found: Option<PatientList> = None;
     for (file, titles) in PATIENT_LISTS {
         let path = folder.join(file);
         if path.exists() {
-            return Ok(Some(PatientList { patients: read_list(&path, titles)?, path }));
+            let list = PatientList { patients: read_list(&path, titles)?, path };
+            match &found {
+                Some(first) => first.check_against(&list)?,
+                None => found = Some(list),
+            }
         }
     }
-    Ok(None)
+    Ok(found)
 }
 
 /// Which patient each case belongs to.
@@ -163,6 +170,28 @@ pub struct PatientList {
     pub path: PathBuf,
     /// Case name to patient.
     pub patients: BTreeMap<String, String>,
+}
+
+impl PatientList {
+    /// Finds two cases that one list gives to one patient and the other to two.
+    fn check_against(&self, other: &Self) -> Result<()> {
+        for [a, b] in [[self, other], [other, self]] {
+            let mut first_of = BTreeMap::<&str, (&str, &str)>::new();
+            for (name, patient) in &a.patients {
+                let Some(in_b) = b.patients.get(name) else { continue };
+                let (first, first_in_b) = *first_of.entry(patient).or_insert((name, in_b));
+                if first_in_b != in_b {
+                    let message = format!(
+                        "contradicts {}, where {first} and {name} are of one patient, `{patient}`; here they are of \
+                         `{first_in_b}` and `{in_b}`",
+                        a.path.display()
+                    );
+                    return Err(Error::new(ErrorKind::Format, message).in_file(&b.path));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn read_list(path: &Path, titles: [&str; 2]) -> Result<BTreeMap<String, String>> {
@@ -176,11 +205,16 @@ fn read_list(path: &Path, titles: [&str; 2]) -> Result<BTreeMap<String, String>>
         header.iter().position(|cell| cell == title).ok_or_else(|| wrong(format!("expected a column '{title}'")))
     };
     let (name, patient) = (column(titles[0])?, column(titles[1])?);
-    let mut ids = BTreeMap::new();
+    let mut ids = BTreeMap::<String, String>::new();
     for (number, line) in lines.enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let row = cells(line);
         match (row.get(name), row.get(patient)) {
-            (Some(name), Some(patient)) if !patient.is_empty() => ids.insert(name.clone(), patient.clone()),
+            (Some(name), Some(patient)) if !patient.is_empty() => {
+                if let Some(other) = ids.insert(name.clone(), patient.clone()).filter(|other| other != patient) {
+                    let message = format!("line {}: gives {name} to `{patient}`, an earlier one to `{other}`", number + 2);
+                    return Err(wrong(message));
+                }
+            }
             _ => return Err(wrong(format!("line {}: expected a name and a patient, found '{line}'", number + 2))),
         };
     }
@@ -258,6 +292,19 @@ mod tests {
         let path = dir.path().join("patient_ids.csv");
         fs::write(&path, "patient,name\n7,\"a\"\n").unwrap();
         assert_eq!(read().unwrap().unwrap().patients["a"], "7");
+        fs::write(&path, "patient,name\n7,a\n8,a\n").unwrap();
+        assert!(read().unwrap_err().to_string().contains("line 3: gives a to `8`, an earlier one to `7`"));
+        // The other list has names of its own for the patients, and agrees on which cases belong together, or not.
+        let glas = "name,patient ID, grade (GlaS)\na, 1, x\nb, 1, x\nc, 2, x\n";
+        fs::write(dir.path().join("Grade.csv"), glas).unwrap();
+        fs::write(&path, "patient,name\n7,a\n7,b\n9,c\n5,d\n").unwrap();
+        assert_eq!(read().unwrap().unwrap().patients["c"], "9");
+        for contradicting in ["patient,name\n7,a\n8,b\n9,c\n", "patient,name\n7,a\n7,b\n7,c\n"] {
+            fs::write(&path, contradicting).unwrap();
+            let message = read().unwrap_err().to_string();
+            assert!(message.contains("contradicts") && message.contains("are of one patient"), "{message}");
+        }
+        fs::remove_file(dir.path().join("Grade.csv")).unwrap();
         fs::write(&path, "patient,name\n,a\n").unwrap();
         assert!(read().unwrap_err().to_string().contains("line 2"));
     }

@@ -24,6 +24,7 @@ pub use sampling::{SamplingMeasure, SamplingScores, SamplingSummary};
 use crate::metrics::summary::Bootstrap;
 use ldseg::threads::on_all_cores;
 use ldseg::{Error, ErrorKind, Result};
+use ldseg_io::Palettes;
 
 /// Which surfaces distances are taken between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -114,15 +115,68 @@ pub fn evaluate(
     let (pairs, without_prediction) = pair(predictions, labels)?;
     let patients = read_patients(labels)?;
     let scored = on_all_cores(pairs, |pair| {
-        let scores = pair.files.and_then(|(prediction, labels)| case::score(&prediction, &labels, classes, settings));
+        let scores = pair.files.and_then(|(prediction, labels)| {
+            case::score(&prediction, &labels, classes, settings).map(|scores| (labels, scores))
+        });
         (pair.name, scores)
     });
+    let mut palettes = Palettes::default();
     let listed = |name: &str| patients.as_ref().and_then(|list| list.patients.get(name).cloned());
     let mut report = Report::new(settings.clone(), classes, without_prediction);
     for (name, scores) in scored {
+        let scores = scores.and_then(|(labels, scores)| {
+            let (palette, values) = &scores.colours;
+            palettes.add(&labels, palette.as_deref(), values.iter().copied())?;
+            Ok(scores)
+        });
         let patient = listed(&name).unwrap_or_else(|| patient_from_name(&name).to_owned());
         report.add(name, patient, scores);
     }
     report.finish()?;
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+
+    /// An 8-bit picture of 2 x 2 pixels, with a palette where there are colours.
+    fn picture(path: &Path, values: [u8; 4], colours: &[u8]) {
+        let mut encoder = png::Encoder::new(File::create(path).unwrap(), 2, 2);
+        encoder.set_depth(png::BitDepth::Eight);
+        if !colours.is_empty() {
+            encoder.set_color(png::ColorType::Indexed);
+            encoder.set_palette(colours);
+        }
+        encoder.write_header().unwrap().write_image_data(&values).unwrap();
+    }
+
+    #[test]
+    fn references_with_palettes_count_by_index_and_have_to_agree() {
+        let folder = tempfile::tempdir().unwrap();
+        let [predictions, labels] = ["predictions", "labels"].map(|name| folder.path().join(name));
+        [&predictions, &labels].map(|folder| fs::create_dir(folder).unwrap());
+        let (one, other) = ([9, 9, 9, 220, 50, 47, 64, 160, 70], [9, 9, 9, 64, 160, 70, 220, 50, 47]);
+        for (name, colours) in [("a.png", one), ("b.png", one), ("c.png", other)] {
+            picture(&predictions.join(name), [0, 1, 2, 2], &[]);
+            picture(&labels.join(name), [0, 1, 2, 2], &colours);
+        }
+        let report = evaluate(&predictions, &labels, None, &Settings::default()).unwrap();
+        let report = serde_json::to_value(&report).unwrap();
+        for case in [0, 1] {
+            for class in ["1", "2"] {
+                assert_eq!(report["cases"][case]["classes"][class]["dice"], 1.0);
+            }
+        }
+        let failed = report["failed"][0].to_string();
+        assert!(failed.contains("c.png: shows the label 1 in the colour [64, 160, 70]"), "{report}");
+
+        // Lossy, whatever its name says.
+        fs::write(labels.join("a.png"), [0xFF, 0xD8, 0xFF, 0xE0]).unwrap();
+        let report = evaluate(&predictions, &labels, None, &Settings::default()).unwrap();
+        let report = serde_json::to_value(&report).unwrap().to_string();
+        assert!(report.contains("a.png: is a JPEG"), "{report}");
+    }
 }

@@ -68,6 +68,21 @@ pub(super) fn read(path: &Path, limits: &Limits) -> Result<Recording> {
     Ok(recording.noted(notes).with_regions(scale.regions, scale.views))
 }
 
+/// What keeps the pixels from being labels: that they are compressed with loss or once were, or are shown by a palette.
+pub(super) fn not_labels(path: &Path, limits: &Limits) -> Result<Option<&'static str>> {
+    let data = dataset::open(path, true, &[], limits)?;
+    let lossy = [uids::JPEG_BASELINE8_BIT, uids::JPEG_EXTENDED12_BIT].contains(&data.syntax.as_str())
+        || text(&data.object, tags::LOSSY_IMAGE_COMPRESSION).as_deref() == Some("01");
+    let palette = text(&data.object, tags::PHOTOMETRIC_INTERPRETATION).as_deref() == Some("PALETTE COLOR");
+    Ok(if lossy {
+        Some("a DICOM with lossy compression")
+    } else if palette {
+        Some("a DICOM with a palette")
+    } else {
+        None
+    })
+}
+
 /// An error with all that it says of its causes.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

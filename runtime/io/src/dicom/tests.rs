@@ -669,3 +669,25 @@ fn lengths_and_depths_that_cannot_be_are_errors() {
         let _ = read_recording(&file.path());
     }
 }
+
+#[test]
+fn what_is_or_was_lossy_or_has_a_palette_holds_no_labels() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.dcm");
+    let pixels = || native(vec![0, 1, 2, 2]);
+    let little = uids::EXPLICIT_VR_LITTLE_ENDIAN;
+    write(&path, little, describe([2, 2], 1, 1, "MONOCHROME2", 8).into_iter().chain([pixels()]));
+    assert_eq!(crate::read_labels(&path).unwrap().as_slice().unwrap(), [0, 1, 2, 2]);
+    let once = text(tags::LOSSY_IMAGE_COMPRESSION, VR::CS, "01");
+    let refused = [
+        (little, "MONOCHROME2", Some(once), "is a DICOM with lossy compression"),
+        (uids::JPEG_BASELINE8_BIT, "MONOCHROME2", None, "is a DICOM with lossy compression"),
+        (little, "PALETTE COLOR", None, "is a DICOM with a palette"),
+    ];
+    for (syntax, photometric, more, expected) in refused {
+        let elements = describe([2, 2], 1, 1, photometric, 8).into_iter().chain(more).chain([pixels()]);
+        write(&path, syntax, elements);
+        let message = crate::read_labels(&path).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+}
