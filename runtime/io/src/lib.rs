@@ -25,7 +25,6 @@ mod write;
 
 use std::path::Path;
 
-
 pub use channels::{channel_files, read_channels, read_files, split_channel};
 pub use content::{FolderContent, case_name, images_in, is_image_file, output_name};
 #[cfg(feature = "dicom")]

@@ -32,11 +32,11 @@ use crate::export;
 use crate::model::{NetworkConfig, Networks, Preset};
 use crate::recipe::{Optimiser, Recipe};
 use checkpoint::{Checkpoints, State, Which, load_networks};
-pub use run_folder::{CASES_FILE, RECIPE_FILE, SPLIT_FILE};
 use loader::{Batch, LoaderSpec};
 use loss::Shares;
 use progress::Progress;
 use run_folder::StoredSplit;
+pub use run_folder::{CASES_FILE, RECIPE_FILE, SPLIT_FILE};
 use validate::validate;
 
 /// How a run ended.
