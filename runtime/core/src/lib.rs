@@ -8,6 +8,7 @@
 
 pub mod bench;
 pub mod bundle;
+pub mod calibration;
 pub mod components;
 pub mod diffusion;
 pub mod engine;

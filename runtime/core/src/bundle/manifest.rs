@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::calibration::Calibration;
 use crate::diffusion::{LatentStandardisation, MAX_TIMESTEPS, Prediction, Sampler, ScheduleKind};
 use crate::engine::NetworkSpec;
 use crate::preprocess::{Normalisation, Resampling, SpacingPolicy};
@@ -67,6 +68,9 @@ pub struct Manifest {
     pub tolerances: Option<Tolerances>,
     /// SHA-256 and size of every other file of the bundle, keyed by file name.
     pub files: BTreeMap<String, FileEntry>,
+    /// What was learned of the bundle's answers on patients kept for it; absent: nothing, and no interval is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     /// Where the weights came from.
     pub provenance: Provenance,
 }
@@ -79,7 +83,7 @@ pub struct Class {
     pub name: String,
     /// Overlay colour, 8-bit RGB.
     pub colour: [u8; 3],
-    /// Expected Dice ([`crate::uncertainty::expected_dice`]) below which the structure is flagged as unsure, above 0 to 1.
+    /// Expected Dice ([`crate::calibration::calibrated_dice`]) below which the structure is flagged as unsure, above 0 to 1.
     /// Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsure_below: Option<f64>,
@@ -215,6 +219,6 @@ impl Manifest {
         if !(1..self.timesteps).contains(&self.default_steps) {
             return fail(format!("default_steps is {}, expected 1 to {}", self.default_steps, self.timesteps - 1));
         }
-        Ok(())
+        self.calibration.as_ref().map_or(Ok(()), |calibration| calibration.check(self))
     }
 }
