@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod c_interface;
+mod calibrate;
 mod data_in;
 mod dicom;
 mod equivalence;

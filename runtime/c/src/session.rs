@@ -193,7 +193,9 @@ impl LdsegSegmenter {
             chosen =
                 SegmentOptions { samples: options.samples.max(1), seed: options.seed, frame: options.frame, ..chosen };
         }
-        let Answer { segmentation: result, decisions, measured, .. } = segment_image(&mut segmenter, image, &chosen)?;
+        let answer = segment_image(&mut segmenter, image, &chosen)?;
+        let notes = answer.notes();
+        let Answer { segmentation: result, measured, .. } = answer;
         let chamber = |found: Option<Chamber>| {
             found.map(|found| LdsegChamber {
                 area_cm2: found.area_cm2,
@@ -202,7 +204,7 @@ impl LdsegSegmenter {
             })
         };
         let note = |text: String| CString::new(text.replace('\0', " ")).unwrap_or_default();
-        let notes: Vec<CString> = decisions.notes().into_iter().map(note).collect();
+        let notes: Vec<CString> = notes.into_iter().map(note).collect();
         Ok(LdsegSegmentation {
             size: [frame.height, frame.width],
             classes: self.classes.len(),

@@ -29,7 +29,7 @@ pub use channels::{channel_files, read_channels, read_files, split_channel};
 pub use dicom::{DicomAlgorithm, DicomChamber, DicomMeasurement, DicomQuantity, DicomReport, DicomSeg, DicomSegKind};
 pub use form::OutputForm;
 pub use gif::write_cine;
-pub use overlay::{overlay, png_bytes, write_overlay, write_picture};
+pub use overlay::{overlay, png_bytes, write_picture};
 pub use recording::Recording;
 pub use stack::{PROBABILITIES, SAMPLES, read_label_stack, read_stack, write_label_stack, write_scalar_stack};
 pub use write::{output_extension, write_labels, write_scalar};

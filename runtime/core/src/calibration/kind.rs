@@ -9,7 +9,7 @@ use crate::image::Labels;
 use crate::{Error, ErrorKind, Result, Tensor};
 
 /// Part of the correlations between statistics that is not believed: of few images they are uncertain.
-const SHRINKAGE: f64 = 0.1;
+const SHRINKAGE: f64 = 0.02;
 /// Added to what is small before its logarithm is taken: standard deviations and areas; entropies.
 const SMALL: [f64; 2] = [1e-3, 1e-4];
 /// A statistic that varies less than this, over its size, counts as varying so much.

@@ -195,18 +195,6 @@ pub fn calibrated_dice(manifest: &Manifest, segmentation: &Segmentation) -> Resu
     Ok(expected)
 }
 
-/// An image's score of kind, and whether it is within the threshold; `None` where the bundle doesn't tell kinds apart.
-///
-/// # Errors
-/// Those of [`Kind::score`].
-pub fn kind_of(manifest: &Manifest, statistics: &[f64]) -> Result<Option<(f64, bool)>> {
-    let Some(kind) = manifest.calibration.as_ref().and_then(|calibration| calibration.kind.as_ref()) else {
-        return Ok(None);
-    };
-    let score = kind.score(statistics)?;
-    Ok(Some((score, score <= kind.threshold)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -67,6 +67,12 @@ impl Voxels {
         }
     }
 
+    /// Adds all of another's, of as many classes.
+    pub fn extend(&mut self, other: Self) {
+        self.logarithms.extend(other.logarithms);
+        self.truth.extend(other.truth);
+    }
+
     /// Number of voxels.
     pub fn count(&self) -> usize {
         self.truth.len()
