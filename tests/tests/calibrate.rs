@@ -46,7 +46,7 @@ fn a_calibrated_bundle_gives_intervals_and_refuses_what_is_of_another_kind() {
     let temp = tempfile::tempdir().unwrap();
     let folder = temp.path();
     let [bundle, data, run] = prepare(folder);
-    let image = data.join(format!("phantom{PATIENTS:04}_4CH_ED.png"));
+    let image = data.join(format!("phantom{PATIENTS:04}_ED.png"));
     let measure = ["--measure", "--pixel-spacing", "0.6"];
 
     let (before, ran) = segment(folder, &bundle, &image, &measure);
@@ -58,7 +58,7 @@ fn a_calibrated_bundle_gives_intervals_and_refuses_what_is_of_another_kind() {
     assert!(table.contains("| ejection fraction | 12 |"), "{table}");
     let loaded = Bundle::load(&bundle).unwrap();
     let calibration = loaded.manifest().calibration.clone().unwrap();
-    assert_eq!((calibration.patients, calibration.images, calibration.level), (12, 48, 0.9));
+    assert_eq!((calibration.patients, calibration.images, calibration.level), (12, 24, 0.9));
     assert!(loaded.model_card().contains("## Calibration") && calibration.kind.is_some());
     assert!(loaded.manifest().classes[1..].iter().all(|class| class.unsure_below.is_some()));
 
