@@ -65,7 +65,7 @@ fn compile(source: &str, program: &Path, libraries: &[OsString]) {
 }
 
 /// The program with the static and with the shared library.
-fn programs(source: &str, folder: &Path) -> [PathBuf; 2] {
+pub fn programs(source: &str, folder: &Path) -> [PathBuf; 2] {
     let library = built("libldseg_c.a");
     let beside = library.parent().unwrap();
     let mut all: Vec<OsString> = vec![library.clone().into()];
@@ -113,11 +113,11 @@ fn expected(bundle: &Path, image: &Image) -> (String, Labels) {
     let sum: f64 = result.uncertainty.iter().map(|&value| f64::from(value)).sum();
     writeln!(text, "mean uncertainty: {:.6}", sum / result.uncertainty.len() as f64).unwrap();
     let heart = LeftHeart::of(segmenter.manifest());
-    if let Some(measured) =
-        heart.and_then(|heart| heart.measure(&result.labels, Some([0.5; 2])).unwrap().left_ventricle)
-    {
-        let (area, length, volume) = (measured.area_cm2, measured.long_axis_mm, measured.volume_ml);
-        writeln!(text, "left ventricle: {area:.3} cm2, long axis {length:.3} mm, volume {volume:.3} ml").unwrap();
+    let measured = heart.map(|heart| heart.measure(&result.labels, Some([0.5; 2])).unwrap()).unwrap_or_default();
+    for (name, found) in [("left ventricle", measured.left_ventricle), ("left atrium", measured.left_atrium)] {
+        let Some(found) = found else { continue };
+        let (area, length, volume) = (found.area_cm2, found.long_axis_mm, found.volume_ml);
+        writeln!(text, "{name}: {area:.3} cm2, long axis {length:.3} mm, volume {volume:.3} ml").unwrap();
     }
     (text, result.labels)
 }

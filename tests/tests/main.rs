@@ -2,17 +2,21 @@
 //!
 //! ONNX Runtime is compared where `ORT_DYLIB_PATH` names its library; what is skipped is said on standard error.
 
+#![expect(unreachable_pub, reason = "one binary, whose modules share helpers")]
+
 mod bad_input;
 mod c_interface;
 mod calibrate;
 mod data_in;
 mod dicom;
+mod entry_points;
 mod equivalence;
 mod evaluate;
 mod inspect;
 mod measure;
 mod metrics;
 mod pipeline;
+mod published;
 mod python;
 mod reference;
 mod render;
@@ -23,3 +27,4 @@ mod sampling;
 mod sector;
 mod stream;
 mod support;
+mod walls;

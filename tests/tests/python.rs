@@ -2,6 +2,7 @@
 
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::path::Path;
+use std::process::Command;
 use std::{env, fs};
 
 use ldseg::engine::EngineOptions;
@@ -42,18 +43,29 @@ fn write_expected(folder: &Path, image: &Image) {
     fs::write(folder.join("expected.json"), document.to_string()).unwrap();
 }
 
-#[test]
-fn python_gets_what_the_rust_library_gives() {
-    let Some(python) = python("the Python interface", "numpy") else { return };
-    let temp = tempfile::tempdir().unwrap();
-    let package = temp.path().join("ldseg");
-    fs::create_dir(&package).unwrap();
+/// Lays the package `ldseg` out in a folder: what `pip install` would do.
+pub fn package(folder: &Path) {
+    let package = folder.join("ldseg");
+    fs::create_dir_all(&package).unwrap();
     for name in ["__init__.py", "_native.pyi", "py.typed"] {
         fs::copy(Path::new(PYTHON).join("python/ldseg").join(name), package.join(name)).unwrap();
     }
     let library = built(&format!("{DLL_PREFIX}ldseg_python{DLL_SUFFIX}"));
     fs::copy(library, package.join(if cfg!(windows) { "_native.pyd" } else { "_native.abi3.so" })).unwrap();
+}
 
+/// Lets Python find the package that [`package`] laid out.
+pub fn with_package(python: &mut Command, folder: &Path) {
+    let paths = env::var_os("LDSEG_PYTHON_PATH").into_iter().map(Into::into);
+    python.env("PYTHONPATH", env::join_paths(paths.chain([folder.to_path_buf()])).unwrap());
+    python.env("PYTHONDONTWRITEBYTECODE", "1");
+}
+
+#[test]
+fn python_gets_what_the_rust_library_gives() {
+    let Some(python) = python("the Python interface", "numpy") else { return };
+    let temp = tempfile::tempdir().unwrap();
+    package(temp.path());
     let (image, pixels) = example_frame(Some(SPACING));
     fs::write(temp.path().join("frame"), pixels).unwrap();
     write_expected(temp.path(), &image);
@@ -63,8 +75,7 @@ fn python_gets_what_the_rust_library_gives() {
     equivalence::write::<5>(&Recipe::load(&recipe("knee"), &settings).unwrap(), &volumes);
 
     let mut python = python();
-    let paths = env::var_os("LDSEG_PYTHON_PATH").into_iter().map(Into::into);
-    python.env("PYTHONPATH", env::join_paths(paths.chain([temp.path().to_path_buf()])).unwrap());
+    with_package(&mut python, temp.path());
     let output = python
         .arg(Path::new(PYTHON).join("tests/test_ldseg.py"))
         .env("PYTHONDONTWRITEBYTECODE", "1")

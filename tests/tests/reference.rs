@@ -12,7 +12,7 @@ use burn::tensor::Device;
 use flate2::read::GzDecoder;
 use ldseg::Tensor;
 use ldseg::bundle::{Bundle, DENOISER, IMAGE_ENCODER, LABEL_DECODER, LABEL_ENCODER};
-use ldseg::diffusion::{PublishedSteps, standardise_per_sample};
+use ldseg::diffusion::standardise_per_sample;
 use ldseg::engine::{EngineOptions, Network};
 use ldseg::image::Labels;
 use ldseg::metrics::dice_per_class;
@@ -24,6 +24,7 @@ use ndarray::{Axis, IxDyn};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
+use crate::published::PublishedSteps;
 use crate::support::{command, engines, note, shared, train};
 
 /// Greatest difference of a network's output from TensorFlow's over the output's standard deviation, and their mean.

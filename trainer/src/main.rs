@@ -1,5 +1,7 @@
 //! The `ldseg-train` command.
 
+#![expect(clippy::print_stderr, reason = "it is a command")]
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -489,6 +489,7 @@ mod tests {
         expected.push("| `network.separable` | false |".into());
         expected.push("| `network.deterministic` | false |".into());
         expected.push("| `training.start_from` | none |".into());
+        expected.push("| `measures` | none |".into());
         for row in &expected {
             assert!(rows.iter().any(|found| found.starts_with(row)), "docs/recipe.md lacks {row}");
         }

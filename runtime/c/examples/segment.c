@@ -1,7 +1,7 @@
 /* Segments a grey picture: segment BUNDLE IMAGE.pgm LABELS.pgm [PIXEL_SPACING_MM]
  *
  * IMAGE.pgm is a binary PGM (P5) of 8 bits. LABELS.pgm gets the class index of each pixel. Prints each class with the
- * number of its pixels, and what the left ventricle measures.
+ * number of its pixels, and what the left ventricle and atrium measure.
  *
  *     cc segment.c -I../include -L../../../target/release -lldseg_c -o segment
  */
@@ -68,6 +68,11 @@ static void print(const LdsegSegmenter *segmenter, const LdsegView *view)
     if (view->measured)
         printf("left ventricle: %.3f cm2, long axis %.3f mm, volume %.3f ml\n", view->ventricle.area_cm2,
                view->ventricle.long_axis_mm, view->ventricle.volume_ml);
+    if (view->atrium_measured)
+        printf("left atrium: %.3f cm2, long axis %.3f mm, volume %.3f ml\n", view->atrium.area_cm2,
+               view->atrium.long_axis_mm, view->atrium.volume_ml);
+    for (size_t i = 0; i < view->note_count; i++)
+        fprintf(stderr, "note: the frame %s\n", view->notes[i]);
     fprintf(stderr, "%zu step(s) in %.0f ms\n", view->steps,
             1e3 * (t->preprocess + t->image_encoder + t->denoiser + t->label_decoder + t->postprocess));
 }

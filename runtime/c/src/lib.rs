@@ -3,9 +3,7 @@
 //! Only the functions of this file touch foreign pointers, each in a few lines; what they do is in `frame` and
 //! `session`, in safe code.
 
-// The one place that talks to foreign code.
-#![allow(unsafe_code)]
-#![warn(clippy::undocumented_unsafe_blocks)]
+#![expect(unsafe_code, reason = "the one place that talks to foreign code")]
 
 mod frame;
 mod session;

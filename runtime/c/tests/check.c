@@ -130,7 +130,7 @@ static void check_refusals(const LdsegSegmenter *segmenter)
     const LdsegFrame frame = frame_of(grey, LDSEG_GREY_U8);
     LdsegOpenOptions options = {0};
     LdsegSegmenter *opened = NULL;
-    LdsegSegmentation *segmentation = NULL;
+    LdsegSegmentation *segmentation = NULL, *coloured = NULL;
     LdsegFrame other;
     LdsegClass class;
     LdsegView view;
@@ -173,7 +173,10 @@ static void check_refusals(const LdsegSegmenter *segmenter)
     other = frame_of("colourful", LDSEG_RGB_U8);
     other.height = 1;
     other.width = 3;
-    CHECK(status_of(segmenter, other, NULL, 0) == LDSEG_STATUS_SHAPE_MISMATCH);
+    CHECK(ldseg_segment(segmenter, &other, NULL, &coloured) == LDSEG_STATUS_OK);
+    CHECK(ldseg_view(coloured, &view) == LDSEG_STATUS_OK && view.note_count == 1);
+    CHECK(strcmp(view.notes[0], "is in colour, and its luminance is taken") == 0);
+    ldseg_segmentation_free(coloured);
 
     CHECK(ldseg_class_count(NULL) == 0);
     CHECK(ldseg_class(segmenter, 0, &class) == LDSEG_STATUS_OK && strcmp(class.name, "background") == 0);

@@ -53,9 +53,7 @@ pub(super) struct RobustnessArgs {
 }
 
 pub(super) fn corruptions() -> impl TypedValueParser<Value = Corruption> {
-    PossibleValuesParser::new(Corruption::ALL.map(Corruption::name)).map(|name| {
-        Corruption::ALL.into_iter().find(|corruption| corruption.name() == name).unwrap_or(Corruption::Gaussian)
-    })
+    PossibleValuesParser::new(Corruption::ALL.map(Corruption::name)).try_map(|name| name.parse::<Corruption>())
 }
 
 pub(super) fn run(args: RobustnessArgs) -> anyhow::Result<Outcome> {

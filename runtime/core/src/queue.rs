@@ -1,13 +1,9 @@
 //! A queue of bounded length between who takes frames and who segments them.
 
 use std::collections::VecDeque;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::{Error, ErrorKind, Result};
-
-/// What to do with a frame that comes while the queue is full. [`FromStr`] takes the names `drop-oldest` and `wait`.
+/// What to do with a frame that comes while the queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
     /// The frame that has waited longest is given up: what is answered is never older than the queue is long.
@@ -16,37 +12,7 @@ pub enum WhenFull {
     Wait,
 }
 
-impl WhenFull {
-    /// Every policy.
-    pub const ALL: [Self; 2] = [Self::DropOldest, Self::Wait];
-
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::DropOldest => "drop-oldest",
-            Self::Wait => "wait",
-        }
-    }
-}
-
-impl fmt::Display for WhenFull {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// # Errors
-/// [`ErrorKind::Setting`] for any other name.
-impl FromStr for WhenFull {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let found = Self::ALL.into_iter().find(|policy| policy.name() == name);
-        found.ok_or_else(|| {
-            Error::new(ErrorKind::Setting, format!("unknown policy `{name}`, expected drop-oldest or wait"))
-        })
-    }
-}
+crate::named!("policy", WhenFull { DropOldest = "drop-oldest", Wait = "wait" });
 
 /// First in, first out, at most `capacity` at a time.
 #[derive(Debug)]

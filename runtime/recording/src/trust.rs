@@ -133,6 +133,7 @@ impl Trust {
             calibration.interval(quantity, value?).map(|interval| (quantity, interval))
         });
         heartbeat.intervals = intervals.collect();
+        heartbeat.ejection_fraction_interval = heartbeat.intervals.get(&EjectionFraction).copied();
     }
 
     /// What the user has to know. `measuring` says whether something was to be measured.

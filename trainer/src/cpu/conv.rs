@@ -20,7 +20,7 @@ const TILE: usize = 128 * 1024;
 
 /// Sizes of one convolution. Spatial axes are padded in front with 1 up to three; the slowest comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Geometry {
+pub(crate) struct Geometry {
     /// Samples in the batch.
     pub batch: usize,
     /// Input channels.
@@ -178,7 +178,7 @@ fn matrix_mut(data: &mut [f32], rows: usize, columns: usize) -> ArrayViewMut2<'_
 }
 
 /// y = x * w + bias. `x` is `[N, C_in, ...]`, `w` `[C_out, C_in / groups, ...]`, `bias` `[C_out]`.
-pub fn forward(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+pub(crate) fn forward(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
     let (in_len, out_len, patch) = (g.in_len(), g.out_len(), g.patch_len());
     let (in_group, out_group) = (g.c_in / g.groups, g.c_out / g.groups);
     let mut y = vec![0.0; g.batch * g.c_out * out_len];
@@ -214,7 +214,7 @@ pub fn forward(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<
 }
 
 /// Gradients of a convolution.
-pub struct Gradients {
+pub(crate) struct Gradients {
     /// Of the input, where asked for.
     pub x: Option<Vec<f32>>,
     /// Of the weight.
@@ -227,7 +227,7 @@ pub struct Gradients {
 const PARTIAL_SUMS: usize = 4;
 
 /// Gradients for the output gradient `dy` `[N, C_out, ...]`.
-pub fn backward(g: &Geometry, x: &[f32], w: &[f32], dy: &[f32], with_x: bool) -> Gradients {
+pub(crate) fn backward(g: &Geometry, x: &[f32], w: &[f32], dy: &[f32], with_x: bool) -> Gradients {
     let (in_len, out_len) = (g.in_len(), g.out_len());
     let mut dx = vec![0.0; if with_x { x.len() } else { 0 }];
     let samples = g.batch.div_ceil(PARTIAL_SUMS);

@@ -11,7 +11,7 @@ use super::simd::{sum, vectorised};
 const BLOCK: usize = 64;
 
 /// Whether `g` is such a convolution.
-pub fn applies(g: &Geometry) -> bool {
+pub(crate) fn applies(g: &Geometry) -> bool {
     g.groups == g.c_in
         && g.groups == g.c_out
         && g.stride == [1; 3]
@@ -94,7 +94,7 @@ fn correlate(x: &[f32], taps: &[usize], w: impl Iterator<Item = f32> + Clone, bi
 }
 
 /// One sample of [`super::conv::forward`].
-pub fn forward(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+pub(crate) fn forward(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     let line = Line::new(g);
     let (mut padded, mut out) = (line.zeros(), vec![0.0; line.len]);
     let len: usize = g.input.iter().product();
@@ -108,7 +108,7 @@ pub fn forward(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut
 }
 
 /// One sample of [`super::conv::backward`]: writes `dx`, which is empty where it isn't wanted, and adds to `dw`.
-pub fn backward(g: &Geometry, [x, w, dy]: [&[f32]; 3], dx: &mut [f32], dw: &mut [f32]) {
+pub(crate) fn backward(g: &Geometry, [x, w, dy]: [&[f32]; 3], dx: &mut [f32], dw: &mut [f32]) {
     let line = Line::new(g);
     let (mut padded, mut gradient, mut out) = (line.zeros(), line.zeros(), vec![0.0; line.len]);
     let (len, taps) = (g.input.iter().product(), line.taps.len());

@@ -8,7 +8,7 @@ use super::simd::{exp, sum, vectorised};
 
 /// Sizes of `[N, K, ...]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Geometry {
+pub(crate) struct Geometry {
     /// Samples in the batch.
     pub batch: usize,
     /// Classes.
@@ -26,7 +26,7 @@ pub const SMOOTHING: f64 = 1.0;
 
 /// What [`forward`] leaves for [`backward`].
 #[derive(Debug, Clone)]
-pub struct Probabilities {
+pub(crate) struct Probabilities {
     /// Softmax of the logits, `[N, K, ...]`.
     pub p: Vec<f32>,
     /// Soft Dice coefficient's numerator and denominator, for each sample and class.
@@ -34,7 +34,7 @@ pub struct Probabilities {
 }
 
 /// Cross-entropy, averaged over samples and positions, and 1 - soft Dice, averaged over samples and classes.
-pub fn forward(g: &Geometry, logits: &[f32], one_hot: &[f32]) -> ([f64; 2], Probabilities) {
+pub(crate) fn forward(g: &Geometry, logits: &[f32], one_hot: &[f32]) -> ([f64; 2], Probabilities) {
     let span = g.classes * g.len;
     let mut p = vec![0.0; logits.len()];
     let samples: Vec<(f64, Vec<[f64; 2]>)> = p
@@ -86,7 +86,7 @@ fn forward_sample(g: &Geometry, logits: &[f32], one_hot: &[f32], p: &mut [f32]) 
 }
 
 /// Gradient of `weights[0]` times the cross-entropy plus `weights[1]` times the Dice loss with respect to the logits.
-pub fn backward(g: &Geometry, state: &Probabilities, one_hot: &[f32], weights: [f32; 2]) -> Vec<f32> {
+pub(crate) fn backward(g: &Geometry, state: &Probabilities, one_hot: &[f32], weights: [f32; 2]) -> Vec<f32> {
     let span = g.classes * g.len;
     let mut dx = vec![0.0; state.p.len()];
     dx.par_chunks_mut(span)

@@ -8,7 +8,7 @@ use super::simd::{exp, sum, vectorised};
 
 /// Sizes of one normalisation of `[N, C, ...]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Geometry {
+pub(crate) struct Geometry {
     /// Samples in the batch.
     pub batch: usize,
     /// Channels.
@@ -39,7 +39,7 @@ pub fn sigmoid(x: f32) -> f32 {
 }
 
 /// y = silu(gamma (x - mean) / std + beta), `gamma` and `beta` `[C]`.
-pub fn forward(g: &Geometry, x: &[f32], gamma: &[f32], beta: &[f32]) -> Vec<f32> {
+pub(crate) fn forward(g: &Geometry, x: &[f32], gamma: &[f32], beta: &[f32]) -> Vec<f32> {
     let per_group = g.channels / g.groups;
     let mut y = vec![0.0; x.len()];
     let span = per_group * g.len;
@@ -70,7 +70,7 @@ fn forward_group(g: &Geometry, x: &[f32], gamma: &[f32], beta: &[f32], y: &mut [
 }
 
 /// Gradients of [`forward`].
-pub struct Gradients {
+pub(crate) struct Gradients {
     /// Of the input.
     pub x: Vec<f32>,
     /// Of the scale.
@@ -80,7 +80,7 @@ pub struct Gradients {
 }
 
 /// Gradients for the output gradient `dy`.
-pub fn backward(g: &Geometry, x: &[f32], gamma: &[f32], beta: &[f32], dy: &[f32]) -> Gradients {
+pub(crate) fn backward(g: &Geometry, x: &[f32], gamma: &[f32], beta: &[f32], dy: &[f32]) -> Gradients {
     let per_group = g.channels / g.groups;
     let span = per_group * g.len;
     let mut dx = vec![0.0; x.len()];

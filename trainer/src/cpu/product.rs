@@ -5,8 +5,11 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 
 /// `c = a b`, or `c += a b` where `add` is set, for `a` `[m, k]`, `b` `[k, n]` and `c` `[m, n]`, with the widest vector
 /// registers there are.
-#[allow(unsafe_code)] // `gemm` takes pointers; the shapes are compared first, and a view never leaves what it borrows
-pub fn mat_mul(a: &ArrayView2<f32>, b: &ArrayView2<f32>, c: &mut ArrayViewMut2<f32>, add: bool) {
+#[expect(
+    unsafe_code,
+    reason = "`gemm` takes pointers; the shapes are compared first, and a view never leaves what it borrows"
+)]
+pub(crate) fn mat_mul(a: &ArrayView2<f32>, b: &ArrayView2<f32>, c: &mut ArrayViewMut2<f32>, add: bool) {
     let ((m, k), (rows, n)) = (a.dim(), b.dim());
     assert!(rows == k && c.dim() == (m, n), "[{m}, {k}] x [{rows}, {n}] into {:?}", c.dim());
     let [(a_rs, a_cs), (b_rs, b_cs), (c_rs, c_cs)] =

@@ -1,16 +1,16 @@
 //! Vector code for the processor at hand.
 
-pub use ldseg::sum::sum;
+pub(crate) use ldseg::sum::sum;
 
 /// Runs `op` compiled for the widest vector registers there are. What it calls has to be inlined to profit.
-pub fn vectorised<R>(op: impl FnOnce() -> R) -> R {
+pub(crate) fn vectorised<R>(op: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(op)
 }
 
 /// exp(x) for x within -87 to 87, beyond which it stays what it is there, with a range reduction and a polynomial that
 /// the compiler turns into vector code. Relative error below 2e-7.
 #[inline(always)]
-pub fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 87.0);
     // exp(x) = 2^k * exp(r), r in [-ln2/2, ln2/2]; Cody and Waite (1980) split ln 2 in two.
     let k = (x * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0;

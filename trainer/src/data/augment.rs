@@ -328,7 +328,6 @@ mod tests {
     use ndarray::{IxDyn, s};
     use rand::SeedableRng;
     use std::collections::BTreeSet;
-    use std::time::Instant;
 
     /// A graded image with a labelled block in the middle.
     fn sample(channels: usize, size: &[usize]) -> Sample {
@@ -478,16 +477,5 @@ mod tests {
         }
         assert!(yaml_serde::from_str::<Augmentation>("rotate: 3").is_err());
         Augmentation::default().validate(3).unwrap();
-    }
-
-    #[test]
-    #[ignore = "a measurement: run it in release with --nocapture"]
-    fn speed() {
-        for (channels, size) in [(1, &[112, 112][..]), (3, &[256, 256]), (1, &[64, 64, 64])] {
-            let (sample, settings) = (sample(channels, size), everything(size.len()));
-            let start = Instant::now();
-            (0..20).for_each(|seed| drop(run(&sample, &settings, seed)));
-            println!("{channels} x {size:?}: {:.2} ms", start.elapsed().as_secs_f64() * 50.0);
-        }
     }
 }

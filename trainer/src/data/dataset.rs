@@ -165,7 +165,6 @@ mod tests {
     use super::*;
     use crate::data::discover;
     use image::GrayImage;
-    use std::time::Instant;
 
     fn spec() -> Spec {
         let class_values = vec![vec![0], vec![255, 7]];
@@ -233,26 +232,5 @@ mod tests {
         let message = load(&spec()).to_string();
         assert!(message.contains("a.png: has size [4, 8], but its label map"), "{message}");
         assert!(message.contains("a_gt.png has size [5, 8]"), "{message}");
-    }
-
-    #[test]
-    #[ignore = "a measurement: set LDSEG_DATA, LDSEG_SIZE=224,224, LDSEG_CHANNELS and LDSEG_VALUES=0,1,2; run with --nocapture"]
-    fn speed() {
-        let setting = |name: &str| std::env::var(name).unwrap_or_default();
-        let numbers = |name: &str| -> Vec<usize> { setting(name).split(',').map(|n| n.parse().unwrap()).collect() };
-        let spec = Spec {
-            channels: numbers("LDSEG_CHANNELS")[0],
-            size: numbers("LDSEG_SIZE"),
-            class_values: numbers("LDSEG_VALUES").iter().map(|value| vec![*value as u8]).collect(),
-            ..super::tests::spec()
-        };
-        let start = Instant::now();
-        let cases = discover(Path::new(&setting("LDSEG_DATA"))).unwrap();
-        let patients: std::collections::BTreeSet<_> = cases.iter().map(|case| case.patient.clone()).collect();
-        println!("{} cases, {} patients, {:.2?}", cases.len(), patients.len(), start.elapsed());
-        let data = Dataset::load(cases, &spec).unwrap();
-        let mut counts = vec![0_u64; spec.class_values.len()];
-        data.samples.iter().flat_map(|s| &s.labels).for_each(|label| counts[usize::from(*label)] += 1);
-        println!("loaded in {:.2?}, voxels a class: {counts:?}", start.elapsed());
     }
 }

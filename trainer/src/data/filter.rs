@@ -1,7 +1,7 @@
 //! A small smoothing filter, for the grain of noise.
 
 /// Smooths a C-ordered array of `shape` along `axis` with (1, 2, 1)/4; the ends are repeated outwards.
-pub fn smooth(values: &mut [f32], shape: &[usize], axis: usize) {
+pub(crate) fn smooth(values: &mut [f32], shape: &[usize], axis: usize) {
     let (count, stride) = (shape[axis], shape[axis + 1..].iter().product::<usize>());
     let mut before = vec![0.0; stride];
     for block in values.chunks_exact_mut((count * stride).max(1)) {
@@ -20,7 +20,7 @@ pub fn smooth(values: &mut [f32], shape: &[usize], axis: usize) {
 /// The variance that `passes` of [`smooth`] along one axis leave of white noise of unit variance.
 ///
 /// The weights are the binomial coefficients of 2 p over 4^p, whose squares sum to C(4p, 2p) / 16^p.
-pub fn smoothed_variance(passes: u32) -> f32 {
+pub(crate) fn smoothed_variance(passes: u32) -> f32 {
     (1..=2 * passes).map(|k| (2 * passes + k) as f32 / (4 * k) as f32).product()
 }
 

@@ -19,7 +19,7 @@ pub const OPSET: i64 = 17;
 /// Version of the ONNX file format.
 const IR_VERSION: i64 = 8;
 /// Batch size during capture: an unlikely length for any other axis.
-pub const CAPTURE_BATCH: usize = 7;
+pub(crate) const CAPTURE_BATCH: usize = 7;
 
 /// ONNX element types.
 const FLOAT: i32 = 1;
@@ -29,7 +29,7 @@ const INT64: i32 = 7;
 ///
 /// # Errors
 /// [`ErrorKind::Engine`] for an operation that has no lowering.
-pub fn to_onnx(name: &str, captured: &CapturedGraph, spec: &NetworkSpec) -> Result<Vec<u8>> {
+pub(crate) fn to_onnx(name: &str, captured: &CapturedGraph, spec: &NetworkSpec) -> Result<Vec<u8>> {
     let mut lowering = Lowering {
         model: ModelProto::new(),
         inputs: &captured.graph.inputs,

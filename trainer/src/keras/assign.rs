@@ -25,7 +25,7 @@ struct Source {
 ///
 /// # Errors
 /// [`ErrorKind::Format`], naming the file and the weights, if any are missing, of another shape, or left over.
-pub fn assign<M: Module>(network: M, layers: &[Layer], axes: usize, weights: &Weights) -> Result<M> {
+pub(crate) fn assign<M: Module>(network: M, layers: &[Layer], axes: usize, weights: &Weights) -> Result<M> {
     let mut assignment = Assignment {
         sources: sources(layers, axes, weights),
         weights,

@@ -9,7 +9,7 @@ use crate::model::NetworkConfig;
 
 /// A kind of layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Convolution.
     Conv,
     /// Transposed convolution.
@@ -26,7 +26,7 @@ pub enum Kind {
 
 impl Kind {
     /// What Keras calls it, in networks of `axes` spatial axes.
-    pub fn keras_name(self, axes: usize) -> String {
+    pub(crate) fn keras_name(self, axes: usize) -> String {
         match self {
             Self::Conv => format!("conv{axes}d"),
             Self::ConvTranspose => format!("conv{axes}d_transpose"),
@@ -38,7 +38,7 @@ impl Kind {
     }
 
     /// Its weights: Keras' name and ours.
-    pub fn weights(self) -> &'static [(&'static str, &'static str)] {
+    pub(crate) fn weights(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Conv | Self::ConvTranspose | Self::Dense => &[("kernel", "weight"), ("bias", "bias")],
             Self::GroupNorm | Self::LayerNorm => &[("gamma", "gamma"), ("beta", "beta")],
@@ -54,7 +54,7 @@ impl Kind {
 
 /// One layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layer {
+pub(crate) struct Layer {
     /// Its kind.
     pub kind: Kind,
     /// Where it is in our network, e.g. `blocks.0.conv1`; the names of enum variants are left out.
@@ -108,7 +108,7 @@ impl Layers {
 }
 
 /// The label encoder's layers.
-pub fn label_encoder(config: &NetworkConfig) -> Vec<Layer> {
+pub(crate) fn label_encoder(config: &NetworkConfig) -> Vec<Layer> {
     let mut layers = Layers::default();
     for level in 0..config.label_widths.len() {
         layers.published_block(&format!("blocks.{level}"));
@@ -122,7 +122,7 @@ pub fn label_encoder(config: &NetworkConfig) -> Vec<Layer> {
 }
 
 /// The image encoder's layers.
-pub fn image_encoder(config: &NetworkConfig) -> Vec<Layer> {
+pub(crate) fn image_encoder(config: &NetworkConfig) -> Vec<Layer> {
     let plane = config.spatial_axes() == 2;
     let levels = config.widths.len();
     let mut layers = Layers::default();
@@ -149,7 +149,7 @@ pub fn image_encoder(config: &NetworkConfig) -> Vec<Layer> {
 }
 
 /// The denoiser's layers.
-pub fn denoiser(config: &NetworkConfig) -> Vec<Layer> {
+pub(crate) fn denoiser(config: &NetworkConfig) -> Vec<Layer> {
     let widths = &config.denoiser_widths;
     let all_skips = config.spatial_axes() == 2;
     let mut layers = Layers::default();
@@ -193,7 +193,7 @@ pub fn denoiser(config: &NetworkConfig) -> Vec<Layer> {
 }
 
 /// The label decoder's layers.
-pub fn label_decoder(config: &NetworkConfig) -> Vec<Layer> {
+pub(crate) fn label_decoder(config: &NetworkConfig) -> Vec<Layer> {
     let up = if config.spatial_axes() == 2 { Kind::ConvTranspose } else { Kind::Conv };
     let mut layers = Layers::default();
     for level in 0..config.widths.len() {

@@ -16,7 +16,7 @@ const MAX_FILE_SIZE: u64 = 1 << 30;
 
 /// All weights of a file, named `layer/weight`, e.g. `conv2d_16/kernel`. Each is in Keras' own axis order.
 #[derive(Debug)]
-pub struct Weights {
+pub(crate) struct Weights {
     path: PathBuf,
     tensors: BTreeMap<String, Tensor>,
 }
@@ -27,7 +27,7 @@ impl Weights {
     /// # Errors
     /// [`ErrorKind::Io`] if it cannot be read; [`ErrorKind::Format`], naming the file and the weight, if it is not HDF5
     /// or holds anything but finite f32 arrays, each with a name of its own.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let io = |e| Error::with_source(ErrorKind::Io, "cannot be read", e).in_file(path);
         let size = fs::metadata(path).map_err(io)?.len();
         if size > MAX_FILE_SIZE {
@@ -47,22 +47,22 @@ impl Weights {
     }
 
     /// The file.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// All names, sorted.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
     /// The weight of this name.
-    pub fn get(&self, name: &str) -> Option<&Tensor> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)
     }
 
     /// Names and numbers of the layers that Keras numbered as `kind`, `kind_1`, `kind_2` and so on, in that order.
-    pub fn numbered(&self, kind: &str) -> Vec<usize> {
+    pub(crate) fn numbered(&self, kind: &str) -> Vec<usize> {
         let mut numbers: Vec<usize> = self.names().filter_map(|name| number(name.split('/').next()?, kind)).collect();
         numbers.sort_unstable();
         numbers.dedup();

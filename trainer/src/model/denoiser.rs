@@ -39,7 +39,7 @@ pub struct Denoiser<const D: usize> {
 
 /// The blocks of one level and the convolution that leads to the next one.
 #[derive(Module, Debug)]
-pub struct Level<const D: usize> {
+pub(crate) struct Level<const D: usize> {
     blocks: Vec<ResidualBlock<D>>,
     attention: Vec<Attention>,
     resize: Option<Conv<D>>,

@@ -22,7 +22,7 @@ pub struct CompactEncoder<const D: usize> {
 /// A level below the output's: down by a stride-2 convolution, a residual block, whatever lies deeper, a second residual
 /// block, and a 1x1 convolution on the way back up.
 #[derive(Module, Debug)]
-pub struct ContextLevel<const D: usize> {
+pub(crate) struct ContextLevel<const D: usize> {
     down: Conv<D>,
     first: ResidualBlock<D>,
     second: ResidualBlock<D>,

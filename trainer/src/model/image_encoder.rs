@@ -92,7 +92,7 @@ impl<const D: usize> ReferenceImageEncoder<D> {
 
 /// 1x1 shortcut; SiLU-conv3-dropout-SiLU-conv3; add; SiLU; halve; GroupNorm(4).
 #[derive(Module, Debug)]
-pub struct DownBlock<const D: usize> {
+pub(crate) struct DownBlock<const D: usize> {
     shortcut: Conv<D>,
     conv1: Conv<D>,
     conv2: Conv<D>,

@@ -13,7 +13,7 @@ use super::{NetworkConfig, Preset};
 
 /// yhat = f_label_dec(z).
 #[derive(Module, Debug)]
-#[allow(clippy::large_enum_variant)] // there is one of them a model
+#[expect(clippy::large_enum_variant, reason = "there is one of them a model")]
 pub enum LabelDecoder<const D: usize> {
     /// The default for new work.
     Compact(CompactLabelDecoder<D>),
@@ -95,7 +95,7 @@ pub struct ReferenceLabelDecoder<const D: usize> {
 
 /// How the published decoder doubles the size.
 #[derive(Module, Debug)]
-pub enum Up<const D: usize> {
+pub(crate) enum Up<const D: usize> {
     /// 2-D.
     Transposed(ConvTranspose<D>),
     /// 3-D.

@@ -10,7 +10,7 @@ use super::{NetworkConfig, Preset};
 
 /// z_l0 = f_label_enc(y).
 #[derive(Module, Debug)]
-#[allow(clippy::large_enum_variant)] // there is one of them a model
+#[expect(clippy::large_enum_variant, reason = "there is one of them a model")]
 pub enum LabelEncoder<const D: usize> {
     /// The default for new work.
     Compact(CompactLabelEncoder<D>),

@@ -20,7 +20,7 @@ use crate::recipe::Diffusion;
 const MOST_THREADS: usize = 4;
 
 /// Everything that one step needs. All of it follows from (seed, step) alone, so a resumed run sees the same batches.
-pub struct Batch {
+pub(crate) struct Batch {
     /// `[N, C, ...]`, normalised.
     pub image: Tensor,
     /// `[N, 1, ...]`, class indices.
@@ -37,7 +37,7 @@ pub struct Batch {
 
 impl Batch {
     /// Cuts the batch into `parts` batches of nearly equal size, fewer if there are fewer samples.
-    pub fn split(&self, parts: usize) -> Vec<Self> {
+    pub(crate) fn split(&self, parts: usize) -> Vec<Self> {
         let samples = self.timesteps.len();
         let parts = parts.clamp(1, samples.max(1));
         let part = |index: usize| {
@@ -58,7 +58,7 @@ impl Batch {
 
 /// What batches are made from.
 #[derive(Clone)]
-pub struct LoaderSpec {
+pub(crate) struct LoaderSpec {
     /// The training cases.
     pub dataset: Arc<Dataset>,
     /// How they are changed.
@@ -82,7 +82,7 @@ pub struct LoaderSpec {
 }
 
 /// Batches in the order of their steps.
-pub struct Batches {
+pub(crate) struct Batches {
     /// One a thread, each with every so manieth batch.
     receivers: Vec<Receiver<Batch>>,
     next: usize,
@@ -93,7 +93,7 @@ impl Batches {
     ///
     /// # Errors
     /// Where there are no more.
-    pub fn recv(&mut self) -> Result<Batch, RecvError> {
+    pub(crate) fn recv(&mut self) -> Result<Batch, RecvError> {
         let batch = self.receivers.get(self.next).ok_or(RecvError)?.recv();
         self.next = (self.next + 1) % self.receivers.len();
         batch
@@ -121,12 +121,12 @@ fn draw_timestep(diffusion: &Diffusion, rng: &mut ChaCha8Rng) -> (usize, bool) {
 
 impl LoaderSpec {
     /// Steps of one epoch. A last batch that would not be full is left out, unless it is the only one.
-    pub fn steps_per_epoch(&self) -> usize {
+    pub(crate) fn steps_per_epoch(&self) -> usize {
         (self.dataset.samples.len() * self.repeats / self.batch_size).max(1)
     }
 
     /// The batches from `first_step` up to `last_step`, in order, prepared by one thread a core, a few at most.
-    pub fn start(self, first_step: usize, last_step: usize) -> Batches {
+    pub(crate) fn start(self, first_step: usize, last_step: usize) -> Batches {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         self.start_on(cores.min(MOST_THREADS), first_step, last_step)
     }
@@ -151,7 +151,7 @@ impl LoaderSpec {
     }
 
     /// The batch of one step.
-    pub fn batch(&self, step: usize) -> Batch {
+    pub(crate) fn batch(&self, step: usize) -> Batch {
         let (epoch, place) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
         let cases = self.dataset.samples.len();
         let mut order: Vec<usize> = (0..cases * self.repeats).map(|index| index % cases).collect();

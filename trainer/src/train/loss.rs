@@ -14,7 +14,7 @@ use crate::model::layers::standardise;
 use crate::recipe::{Diffusion, LossWeights};
 
 /// The loss and its terms, each a single number.
-pub struct Losses {
+pub(crate) struct Losses {
     /// The weighted sum.
     pub total: Tensor<1>,
     /// Cross-entropy, 1 - soft Dice, and the mean squared error of the prediction, unweighted.
@@ -37,7 +37,7 @@ fn per_sample<const D: usize>(values: impl Iterator<Item = f64>, device: &Device
 ///
 /// # Errors
 /// [`ldseg::ErrorKind::ShapeMismatch`] where the batch has another rank than the networks.
-pub fn losses<const D: usize>(
+pub(crate) fn losses<const D: usize>(
     networks: &Networks<D>,
     batch: &Batch,
     schedule: &Schedule,

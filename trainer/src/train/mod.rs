@@ -1,5 +1,7 @@
 //! The training loop.
 
+#![expect(clippy::print_stderr, reason = "training says how it goes")]
+
 pub mod checkpoint;
 mod loader;
 pub(crate) mod loss;

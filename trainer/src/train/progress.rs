@@ -1,5 +1,7 @@
 //! What a run tells: a progress bar, `metrics.csv`, TensorBoard events and a line per epoch.
 
+#![expect(clippy::print_stderr, reason = "training says how it goes")]
+
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use crate::recipe::Recipe;
 use crate::tfevents::EventWriter;
 
 /// Reports on one run.
-pub struct Progress {
+pub(crate) struct Progress {
     bar: ProgressBar,
     csv: PathBuf,
     events: EventWriter,
@@ -31,7 +33,7 @@ fn io(path: &Path, e: std::io::Error) -> Error {
 
 impl Progress {
     /// Opens the reports of the run in `run`, which goes on after `step`; later rows of `metrics.csv` are dropped.
-    pub fn new(run: &Path, recipe: &Recipe, step: usize, per_epoch: usize, epochs: usize) -> Result<Self> {
+    pub(crate) fn new(run: &Path, recipe: &Recipe, step: usize, per_epoch: usize, epochs: usize) -> Result<Self> {
         let classes: Vec<String> =
             recipe.classes[1..].iter().map(|class| class.name.replace([',', '"'], " ")).collect();
         let csv = run.join("metrics.csv");
@@ -46,12 +48,12 @@ impl Progress {
     }
 
     /// Counts time that a step spent waiting for its data.
-    pub fn waited(&mut self, time: Duration) {
+    pub(crate) fn waited(&mut self, time: Duration) {
         self.waited += time;
     }
 
     /// One step is done.
-    pub fn step(&mut self, loss: f64, samples: usize) {
+    pub(crate) fn step(&mut self, loss: f64, samples: usize) {
         self.samples += samples;
         self.bar.set_message(format!("loss {loss:.4}, {:.1} images/s", self.rate()));
         self.bar.inc(1);
@@ -62,13 +64,13 @@ impl Progress {
     }
 
     /// Says what the run is doing besides stepping.
-    pub fn message(&self, text: &'static str) {
+    pub(crate) fn message(&self, text: &'static str) {
         self.bar.set_message(text);
     }
 
     /// An epoch is done: `losses` are total, cross-entropy, Dice and diffusion; the state's Dice coefficients are empty
     /// if it was not validated.
-    pub fn epoch(&mut self, epoch: usize, rate: f64, losses: [f64; 4], state: &State) -> Result<()> {
+    pub(crate) fn epoch(&mut self, epoch: usize, rate: f64, losses: [f64; 4], state: &State) -> Result<()> {
         let (step, dice) = (state.step, &state.dice);
         let waiting = self.waited.as_secs_f64() / self.epoch_start.elapsed().as_secs_f64().max(1e-9);
         let speed = self.rate();
@@ -114,7 +116,7 @@ impl Progress {
     }
 
     /// The run is done.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }

@@ -20,7 +20,7 @@ use crate::model::Networks;
 /// Mean Dice over all cases for every class but background, on the grid that the network sees, whole or in windows. A class in neither prediction nor
 /// reference of any case is NaN.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Scores {
+pub(crate) struct Scores {
     /// Of the segmentation, with the real sampler.
     pub segmentation: Vec<f64>,
     /// Of the labels that the label encoder and decoder alone make of the reference: what bounds the segmentation.
@@ -31,7 +31,7 @@ pub struct Scores {
 ///
 /// # Errors
 /// Those of the segmenter.
-pub fn validate<const D: usize>(
+pub(crate) fn validate<const D: usize>(
     networks: &Networks<D>,
     manifest: &Manifest,
     dataset: &Dataset,

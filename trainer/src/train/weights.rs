@@ -43,7 +43,7 @@ impl ModuleMapper for Average {
 ///
 /// `weights` is not on an autodiff device. Early on the decay is (1 + step) / (10 + step) at most, so that the average
 /// soon forgets the initial weights.
-pub fn moving_average<M: Module>(average: M, weights: &M, decay: f64, step: usize) -> M {
+pub(crate) fn moving_average<M: Module>(average: M, weights: &M, decay: f64, step: usize) -> M {
     let mut collect = Collect::default();
     weights.visit(&mut collect);
     let decay = decay.min((1.0 + step as f64) / (10.0 + step as f64));
@@ -81,7 +81,7 @@ impl ModuleVisitor for Scale {
 }
 
 /// Scales all gradients so that their norm over the whole module is `greatest` at most. Also returns that norm before.
-pub fn clip<M: Module>(module: &M, gradients: GradientsParams, greatest: f64) -> (GradientsParams, f64) {
+pub(crate) fn clip<M: Module>(module: &M, gradients: GradientsParams, greatest: f64) -> (GradientsParams, f64) {
     let mut squared = SquaredNorm { gradients: &gradients, sum: None };
     module.visit(&mut squared);
     let norm = squared.sum.map_or(0.0, |sum| f64::from(sum.into_scalar::<f32>()).sqrt());

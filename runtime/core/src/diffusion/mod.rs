@@ -14,16 +14,15 @@
 
 mod noise;
 mod prediction;
-mod published;
 mod sampler;
 mod schedule;
 mod steps;
 
 pub use noise::{NoiseKey, normal_latent};
 pub use prediction::{LatentStandardisation, Prediction, standardise_per_sample};
-pub use published::PublishedSteps;
 pub use sampler::{SampleRequest, Sampler, sample, timesteps};
-pub use schedule::{MAX_TIMESTEPS, Schedule, ScheduleKind, add_noise, noise_coefficients};
+pub use schedule::{MAX_TIMESTEPS, Schedule, ScheduleKind, add_noise, cosine_alpha_bar, linspace, noise_coefficients};
+pub use steps::ddim_step;
 
 use crate::Tensor;
 

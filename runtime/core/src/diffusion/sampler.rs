@@ -1,7 +1,5 @@
 //! Samplers: from a noise latent to what the decoder takes, by a few calls of the denoiser.
 
-use std::{fmt, str::FromStr};
-
 use ndarray::Axis;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +9,7 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result, Tensor};
 
-/// How the latent is refined. [`fmt::Display`] and [`FromStr`] use the names `direct`, `ddim`, `ddpm` and `dpm++`.
+/// How the latent is refined. `Display` and `FromStr` use the names `direct`, `ddim`, `ddpm` and `dpm++`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sampler {
     /// One denoiser call at t = T-1, decoded as in training.
@@ -28,39 +26,7 @@ pub enum Sampler {
     DpmPlusPlus,
 }
 
-impl Sampler {
-    /// Every sampler.
-    pub const ALL: [Self; 4] = [Self::Direct, Self::Ddim, Self::Ddpm, Self::DpmPlusPlus];
-
-    /// Its name on the command line and in a manifest.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Ddim => "ddim",
-            Self::Ddpm => "ddpm",
-            Self::DpmPlusPlus => "dpm++",
-        }
-    }
-}
-
-impl fmt::Display for Sampler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// # Errors
-/// [`ErrorKind::Setting`] for any other name.
-impl FromStr for Sampler {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let found = Self::ALL.into_iter().find(|sampler| sampler.name() == name);
-        found.ok_or_else(|| {
-            Error::new(ErrorKind::Setting, format!("unknown sampler `{name}`, expected direct, ddim, ddpm or dpm++"))
-        })
-    }
-}
+crate::named!("sampler", Sampler { Direct = "direct", Ddim = "ddim", Ddpm = "ddpm", DpmPlusPlus = "dpm++" });
 
 /// Everything the sampler loop needs but the denoiser.
 #[derive(Debug, Clone, Copy)]

@@ -78,7 +78,7 @@ fn cosine(timesteps: usize) -> Vec<f64> {
 }
 
 /// The cosine schedule over T = `timesteps` at a timestep between the whole ones, 0 <= t < T.
-pub(super) fn cosine_alpha_bar(t: f64, timesteps: usize) -> f64 {
+pub fn cosine_alpha_bar(t: f64, timesteps: usize) -> f64 {
     let c = |t: f64| {
         let angle = (t / timesteps as f64 + COSINE_OFFSET) / (1.0 + COSINE_OFFSET);
         (angle * FRAC_PI_2).cos().powi(2)
@@ -87,7 +87,7 @@ pub(super) fn cosine_alpha_bar(t: f64, timesteps: usize) -> f64 {
 }
 
 /// `count` numbers, at least two, evenly from `first` to `last`.
-pub(super) fn linspace(first: f64, last: f64, count: usize) -> impl Iterator<Item = f64> {
+pub fn linspace(first: f64, last: f64, count: usize) -> impl Iterator<Item = f64> {
     (0..count).map(move |i| first + (last - first) * i as f64 / (count - 1) as f64)
 }
 

@@ -7,7 +7,7 @@ use crate::Tensor;
 /// DDIM update (Song et al. 2020, Eq. 12 with sigma = 0): the Gaussian block again, with the estimated noise.
 ///
 /// `z_s = sqrt(a_s) z_0 + sqrt(1 - a_s) eps`
-pub(super) fn ddim_step(z_0: &Tensor, eps: &Tensor, a_s: f64) -> Tensor {
+pub fn ddim_step(z_0: &Tensor, eps: &Tensor, a_s: f64) -> Tensor {
     add_noise(z_0, eps, a_s)
 }
 

@@ -11,7 +11,7 @@ mod spec;
 #[cfg(feature = "tract")]
 mod tract;
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::path::PathBuf;
 
 pub use spec::{NetworkSpec, TensorSpec};
 
@@ -94,73 +94,14 @@ impl Default for EngineOptions {
     }
 }
 
-impl EngineKind {
-    /// All engines, compiled in or not.
-    pub const ALL: [Self; 2] = [Self::Tract, Self::Ort];
+crate::named!("engine", EngineKind { Tract = "tract", Ort = "ort" });
 
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Tract => "tract",
-            Self::Ort => "ort",
-        }
-    }
-}
+crate::named!(
+    "device",
+    Device { Cpu = "cpu", Cuda = "cuda", TensorRt = "tensorrt", OpenVino = "openvino", Xnnpack = "xnnpack" }
+);
 
-impl Device {
-    /// All devices.
-    pub const ALL: [Self; 5] = [Self::Cpu, Self::Cuda, Self::TensorRt, Self::OpenVino, Self::Xnnpack];
-
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-            Self::TensorRt => "tensorrt",
-            Self::OpenVino => "openvino",
-            Self::Xnnpack => "xnnpack",
-        }
-    }
-}
-
-impl fmt::Display for EngineKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// Parses what [`fmt::Display`] writes: `tract` or `ort`.
-impl FromStr for EngineKind {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        one_of(&Self::ALL, name)
-    }
-}
-
-/// Parses what [`fmt::Display`] writes, e.g. `cpu` or `tensorrt`.
-impl FromStr for Device {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        one_of(&Self::ALL, name)
-    }
-}
-
-fn one_of<T: Copy + fmt::Display>(all: &[T], name: &str) -> Result<T> {
-    all.iter().copied().find(|candidate| candidate.to_string() == name).ok_or_else(|| {
-        let names: Vec<_> = all.iter().map(T::to_string).collect();
-        Error::new(ErrorKind::Setting, format!("expected one of {}, found `{name}`", names.join(", ")))
-    })
-}
-
-/// Loads one ONNX network from memory; `name` is what errors call it. What it runs is checked against `spec`: every call's input shapes, and that
+/// Loads one ONNX network from memory. Errors call it `name`. What it runs is checked against `spec`: every call's input shapes, and that
 /// the outputs have their shapes and finite values.
 ///
 /// # Errors

@@ -32,21 +32,12 @@ pub enum Corruption {
     DropOut,
 }
 
+ldseg::named!(
+    "corruption",
+    Corruption { Gaussian = "gaussian", Speckle = "speckle", Gain = "gain", Blur = "blur", DropOut = "drop_out" }
+);
+
 impl Corruption {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Gaussian, Self::Speckle, Self::Gain, Self::Blur, Self::DropOut];
-
-    /// Its name on the command line and in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Gaussian => "gaussian",
-            Self::Speckle => "speckle",
-            Self::Gain => "gain",
-            Self::Blur => "blur",
-            Self::DropOut => "drop_out",
-        }
-    }
-
     /// So many strengths above 0, evenly up to the greatest.
     pub fn strengths(self, levels: usize) -> Vec<f64> {
         let step = self.greatest_strength() / levels as f64;

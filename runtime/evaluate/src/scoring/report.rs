@@ -43,27 +43,25 @@ pub enum Measure {
     ObjectHausdorff,
 }
 
-impl Measure {
-    /// Its name in JSON and CSV.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Dice => "dice",
-            Self::Iou => "iou",
-            Self::Hausdorff => "hausdorff_mm",
-            Self::Hd95 => "hd95_mm",
-            Self::Assd => "assd_mm",
-            Self::Nsd => "nsd",
-            Self::VolumeDifference => "volume_difference_ml",
-            Self::AreaDifference => "area_difference_mm2",
-            Self::HausdorffSurfel => "hausdorff_surfel_mm",
-            Self::Hd95Surfel => "hd95_surfel_mm",
-            Self::AssdSurfel => "assd_surfel_mm",
-            Self::ObjectF1 => "object_f1",
-            Self::ObjectDice => "object_dice",
-            Self::ObjectHausdorff => "object_hausdorff_mm",
-        }
+ldseg::named!(
+    "measure",
+    Measure {
+        Dice = "dice",
+        Iou = "iou",
+        Hausdorff = "hausdorff_mm",
+        Hd95 = "hd95_mm",
+        Assd = "assd_mm",
+        Nsd = "nsd",
+        VolumeDifference = "volume_difference_ml",
+        AreaDifference = "area_difference_mm2",
+        HausdorffSurfel = "hausdorff_surfel_mm",
+        Hd95Surfel = "hd95_surfel_mm",
+        AssdSurfel = "assd_surfel_mm",
+        ObjectF1 = "object_f1",
+        ObjectDice = "object_dice",
+        ObjectHausdorff = "object_hausdorff_mm",
     }
-}
+);
 
 impl serde::Serialize for Measure {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {

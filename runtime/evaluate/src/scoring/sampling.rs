@@ -29,21 +29,15 @@ pub enum SamplingMeasure {
     Correlation,
 }
 
-impl SamplingMeasure {
-    /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::EnergyDistance, Self::CalibrationError, Self::CalibrationErrorForeground, Self::Correlation];
-
-    /// Its name in JSON and CSV.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::EnergyDistance => "generalised_energy_distance",
-            Self::CalibrationError => "expected_calibration_error",
-            Self::CalibrationErrorForeground => "expected_calibration_error_foreground",
-            Self::Correlation => "uncertainty_error_correlation",
-        }
+ldseg::named!(
+    "measure",
+    SamplingMeasure {
+        EnergyDistance = "generalised_energy_distance",
+        CalibrationError = "expected_calibration_error",
+        CalibrationErrorForeground = "expected_calibration_error_foreground",
+        Correlation = "uncertainty_error_correlation",
     }
-}
+);
 
 impl Serialize for SamplingMeasure {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {

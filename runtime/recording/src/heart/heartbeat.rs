@@ -32,6 +32,9 @@ pub struct Heartbeat {
     pub end_systolic_volume_ml: Option<f64>,
     /// (EDV - ESV) / EDV, 0 to 1.
     pub ejection_fraction: f64,
+    /// Where the true ejection fraction lies, at the level of the bundle's calibration; as in `intervals`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ejection_fraction_interval: Option<[f64; 2]>,
     /// The middle 95 % of the samples' ejection fractions between the same two frames, where there are several samples:
     /// how far they differ, not how far they may all be off.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,6 +71,7 @@ pub fn heartbeat(frames: &[FrameVentricle], in_ml: bool) -> Option<Heartbeat> {
         end_diastolic_volume_ml: in_ml.then_some(edv),
         end_systolic_volume_ml: in_ml.then_some(esv),
         ejection_fraction: ejection_fraction(edv, esv),
+        ejection_fraction_interval: None,
         ejection_fraction_of_samples: middle(fractions.collect()),
         intervals: Intervals::new(),
     })

@@ -134,7 +134,7 @@ impl MMMInputValue for Gathered {
         Some(self.patches.packer.single_panel_layout(self.k(), size_of::<f32>()))
     }
 
-    #[allow(unsafe_code)] // tract hands over a buffer of the layout above, which holds a panel
+    #[expect(unsafe_code, reason = "tract hands over a buffer of the layout above, which holds a panel")]
     fn panel_bytes(&self, i: usize, buffer: Option<*mut u8>) -> TractResult<*const u8> {
         let buffer = buffer.context("a panel needs a buffer")?;
         let len = self.k() * self.patches.packer.r;
@@ -178,8 +178,11 @@ fn gather(width: usize) -> Option<Gather> {
                 of.gather::<R, W>(image, panel, out);
             }
             if is_x86_feature_detected!("avx2") {
+                #[expect(
+                    unsafe_code,
+                    reason = "a function compiled for AVX2 may only run where the processor has it"
+                )]
                 // SAFETY: it has just been asked.
-                #[allow(unsafe_code)]
                 return Some(|of, image, panel, out| unsafe { wide::<R, W>(of, image, panel, out) });
             }
         }
@@ -263,7 +266,10 @@ impl Op for Convolve {
 impl EvalOp for Convolve {
     op_out_of_plan!();
 
-    #[allow(unsafe_code)] // tract's matrix product takes pointers; they are to the tensors here, whose shapes are known
+    #[expect(
+        unsafe_code,
+        reason = "tract's matrix product takes pointers; they are to the tensors here, whose shapes are known"
+    )]
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let samples = inputs[0].shape()[0];
         let shape = [&[samples], &*self.output].concat();
@@ -463,8 +469,8 @@ mod tests {
                     for (tap, row) in patches.taps.iter().zip(out.chunks_exact(width)) {
                         for (at, found) in row.iter().enumerate() {
                             let expected = points.get(panel * width + at).map_or(0.0, |point| values[point + tap]);
+                            #[expect(unsafe_code, reason = "what `gather` writes is not known to be initialised")]
                             // SAFETY: it was written twice.
-                            #[allow(unsafe_code)]
                             let found = unsafe { found.assume_init() };
                             assert_eq!(found, expected, "{grid:?} {strides:?} {width} {panel}");
                         }

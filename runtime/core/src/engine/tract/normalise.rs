@@ -73,8 +73,11 @@ impl Normalise {
                 of.normalise(block, values);
             }
             if is_x86_feature_detected!("avx2") {
+                #[expect(
+                    unsafe_code,
+                    reason = "a function compiled for AVX2 may only run where the processor has it"
+                )]
                 // SAFETY: it has just been asked.
-                #[allow(unsafe_code)]
                 return unsafe { wide(self, block, values) };
             }
         }

@@ -1,12 +1,10 @@
 //! The sampler of the published release, kept to follow the latents that it stored.
 //!
-//! It differs from [`super::sample`] on purpose: its timesteps are spread evenly over 0..=T-1, between the whole ones
+//! It differs from [`ldseg::diffusion::sample`] on purpose: its timesteps are spread evenly over 0..=T-1, between the whole ones
 //! too, and the last of them is t = 0, where alpha bar is 1 and the denoiser's answer counts for nothing.
 
-use super::schedule::{cosine_alpha_bar, linspace};
-use super::steps::ddim_step;
-use super::{MAX_TIMESTEPS, Prediction, standardise_per_sample};
-use crate::{Error, ErrorKind, Result, Tensor};
+use ldseg::diffusion::{MAX_TIMESTEPS, Prediction, cosine_alpha_bar, ddim_step, linspace, standardise_per_sample};
+use ldseg::{Error, ErrorKind, Result, Tensor};
 
 /// The timesteps of the published sampler and their alpha bar, in the order in which they are visited.
 ///
