@@ -2,8 +2,8 @@
 
 use ldseg::calibration::Quantity;
 use ldseg::segmenter::Timings;
-use ldseg_recording::{Answer, ImageKind};
 use ldseg_recording::heart::Measured;
+use ldseg_recording::{Answer, ImageKind};
 use numpy::{IntoPyArray, PyArrayDyn};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

@@ -81,12 +81,7 @@ pub(crate) fn measurements(found: &Found) -> Vec<DicomMeasurement> {
 
 /// What a reader of the report has to know of one measurement: where the true value lies, or that the image is of another
 /// kind than the bundle was trained on.
-fn comment(
-    found: &Found,
-    chamber: DicomChamber,
-    quantity: DicomQuantity,
-    intervals: &Intervals,
-) -> Option<String> {
+fn comment(found: &Found, chamber: DicomChamber, quantity: DicomQuantity, intervals: &Intervals) -> Option<String> {
     if found.is_of_another_kind() {
         return Some(
             "The image is not of the kind that the algorithm was trained on, and was measured all the same, as was asked \

@@ -140,7 +140,11 @@ mod whole {
                 }
                 let mean_uncertainty = mean(&frame.segmentation.uncertainty);
                 let kind = FoundIn::Still { steps: frame.segmentation.steps, in_time: frame.in_time, measured };
-                return Ok(self.trusted(Found::new(classes, mean_uncertainty, kind, notes), image_kind, heart.is_some()));
+                return Ok(self.trusted(
+                    Found::new(classes, mean_uncertainty, kind, notes),
+                    image_kind,
+                    heart.is_some(),
+                ));
             }
             let (mut frames, mut ventricles, mut time_seconds) = (Vec::new(), Vec::new(), 0.0);
             for (index, shown) in prepared.seconds().iter().enumerate() {

@@ -143,9 +143,7 @@ impl IntervalTable {
             let within = rule.map_or(f64::INFINITY, |rule| rule.within);
             let missed = |inside: bool| f64::from(u8::from(!inside));
             self.inside.push(
-                own.iter()
-                    .map(|pair| missed(quantity.scale().score(pair.found, pair.truth) <= within))
-                    .collect(),
+                own.iter().map(|pair| missed(quantity.scale().score(pair.found, pair.truth) <= within)).collect(),
             );
             // In the unit of `scale`: a part of what was found, or the fraction itself.
             self.widths.extend(own.iter().filter(|pair| pair.found.is_some()).map(|_| 2.0 * within));
@@ -173,9 +171,13 @@ impl IntervalTable {
             100.0 * finite.iter().sum::<f64>() / finite.len() as f64
         };
         let naive = match self.naive_widths.is_empty() {
-            true => "| |".to_owned(),
+            true => "| | |".to_owned(),
             false => {
-                format!("| {:.1} % | {:.1} |", 100.0 * conformal::coverage(&self.naive_inside, 0.5), mean(&self.naive_widths))
+                format!(
+                    "| {:.1} % | {:.1} |",
+                    100.0 * conformal::coverage(&self.naive_inside, 0.5),
+                    mean(&self.naive_widths)
+                )
             }
         };
         Some(format!(
@@ -237,14 +239,19 @@ mod tests {
         assert!((rank_correlation(&[1.0, 2.0, 3.0], &[1.0, 8.0, 27.0]) - 1.0).abs() < 1e-12);
         assert!((rank_correlation(&[1.0, 2.0, 3.0], &[3.0, 2.0, -9.0]) + 1.0).abs() < 1e-12);
         // scipy.stats.spearmanr([1, 2, 2, 4], [1, 3, 2, 4]).
-        assert!((rank_correlation(&[1.0, 2.0, 2.0, 4.0], &[1.0, 3.0, 2.0, 4.0]) - 0.948_683_298_050_513_8).abs() < 1e-12);
+        assert!(
+            (rank_correlation(&[1.0, 2.0, 2.0, 4.0], &[1.0, 3.0, 2.0, 4.0]) - 0.948_683_298_050_513_8).abs() < 1e-12
+        );
         assert!(rank_correlation(&[1.0, 1.0], &[1.0, 2.0]).is_nan());
     }
 
     #[test]
     fn intervals_are_counted_by_patient() {
-        let rule =
-            IntervalRule { quantity: Quantity::EjectionFraction, scale: Quantity::EjectionFraction.scale(), within: 0.1 };
+        let rule = IntervalRule {
+            quantity: Quantity::EjectionFraction,
+            scale: Quantity::EjectionFraction.scale(),
+            within: 0.1,
+        };
         let mut table = IntervalTable::default();
         // Of the first patient one of two is inside, the other's only one is, the third was not measured.
         let patients = [vec![pair(0.5, 0.55), pair(0.5, 0.7)], vec![pair(0.5, 0.58)], Vec::new()];

@@ -83,7 +83,8 @@ impl Run {
         let text = fs::read_to_string(&split_path)
             .map_err(|e| Error::with_source(ErrorKind::Io, "the split cannot be read", e).in_file(&split_path))?;
         let split = yaml_serde::from_str(&text).map_err(|e| {
-            Error::with_source(ErrorKind::Format, "is no list of training and validation patients", e).in_file(&split_path)
+            Error::with_source(ErrorKind::Format, "is no list of training and validation patients", e)
+                .in_file(&split_path)
         })?;
         Ok(Self { recipe: Recipe::load(&recipe_path, &[])?, recipe_path, split, split_path })
     }
@@ -163,7 +164,13 @@ fn calibration_error(records: &[Record]) -> f64 {
 /// # Errors
 /// [`ErrorKind::Setting`] for settings out of range, and patients that the run was trained on or that have no case; those
 /// of reading and segmenting.
-pub fn calibrate(bundle: &Path, run: &Path, data: &Path, patients: Option<&Path>, settings: &Settings) -> Result<String> {
+pub fn calibrate(
+    bundle: &Path,
+    run: &Path,
+    data: &Path,
+    patients: Option<&Path>,
+    settings: &Settings,
+) -> Result<String> {
     settings.check()?;
     let (loaded, run) = (Bundle::load(bundle)?, Run::read(run)?);
     let all = discover(data)?;
@@ -186,7 +193,10 @@ pub fn calibrate(bundle: &Path, run: &Path, data: &Path, patients: Option<&Path>
     let training = run.training_cases(&all);
     let kind = match training.len() {
         0 | 1 => {
-            eprintln!("note: {}: has no training images of this run, so the kind of an image is not told", data.display());
+            eprintln!(
+                "note: {}: has no training images of this run, so the kind of an image is not told",
+                data.display()
+            );
             None
         }
         _ => {
@@ -196,7 +206,15 @@ pub fn calibrate(bundle: &Path, run: &Path, data: &Path, patients: Option<&Path>
         }
     };
 
-    let text = describe(&manifest, &records, &fitted, kind.as_ref(), settings, [before, calibration_error(&records)], temperature)?;
+    let text = describe(
+        &manifest,
+        &records,
+        &fitted,
+        kind.as_ref(),
+        settings,
+        [before, calibration_error(&records)],
+        temperature,
+    )?;
     for (class, least) in manifest.classes.iter_mut().zip(&fitted.unsure_below) {
         class.unsure_below = least.map(round);
     }
@@ -262,11 +280,21 @@ fn describe(
     let mut judged = Judged::new(manifest);
     for group in 0..GROUPS {
         let of = |inside: bool| -> Vec<&Record> {
-            records.iter().zip(&group_of).filter(|(_, own)| (**own == group) == inside).map(|(record, _)| record).collect()
+            records
+                .iter()
+                .zip(&group_of)
+                .filter(|(_, own)| (**own == group) == inside)
+                .map(|(record, _)| record)
+                .collect()
         };
         let (own, others) = (of(true), of(false));
         if !own.is_empty() && !others.is_empty() {
-            judged.add(manifest, &own, &Fitted::to(manifest, &others, settings.unsure_rate, settings.level), settings.level);
+            judged.add(
+                manifest,
+                &own,
+                &Fitted::to(manifest, &others, settings.unsure_rate, settings.level),
+                settings.level,
+            );
         }
     }
     let mut text = format!(
@@ -327,7 +355,13 @@ impl Judged {
         }
         let lines: Vec<String> = self.intervals.iter().filter_map(|(quantity, table)| table.line(*quantity)).collect();
         if !lines.is_empty() {
-            let _ = writeln!(text, "\nIntervals at {} %:\n\n{}\n{}\n", 100.0 * level, IntervalTable::HEAD, lines.join("\n"));
+            let _ = writeln!(
+                text,
+                "\nIntervals at {} %:\n\n{}\n{}\n",
+                100.0 * level,
+                IntervalTable::HEAD,
+                lines.join("\n")
+            );
         }
     }
 }
@@ -399,7 +433,11 @@ pub fn cross_validate(folds: &[(PathBuf, PathBuf)], data: &Path, naive: usize, s
         let half = groups(&own, 2);
         for group in 0..2 {
             let of = |inside: bool| -> Vec<Record> {
-                own.iter().zip(&half).filter(|(_, own)| (**own == group) == inside).map(|(record, _)| record.clone()).collect()
+                own.iter()
+                    .zip(&half)
+                    .filter(|(_, own)| (**own == group) == inside)
+                    .map(|(record, _)| record.clone())
+                    .collect()
             };
             let told = threshold(kind.clone(), &of(false), settings.false_alarms)?;
             for record in of(true) {
@@ -413,7 +451,8 @@ pub fn cross_validate(folds: &[(PathBuf, PathBuf)], data: &Path, naive: usize, s
     let manifest = read[0].0.manifest();
     let mut judged = Judged::new(manifest);
     for (index, own) in records.iter().enumerate() {
-        let others: Vec<&Record> = records.iter().enumerate().filter(|(i, _)| *i != index).flat_map(|(_, r)| r).collect();
+        let others: Vec<&Record> =
+            records.iter().enumerate().filter(|(i, _)| *i != index).flat_map(|(_, r)| r).collect();
         let fitted = Fitted::to(manifest, &others, settings.unsure_rate, settings.level);
         judged.add(manifest, &own.iter().collect::<Vec<_>>(), &fitted, settings.level);
     }
@@ -463,7 +502,10 @@ mod tests {
         let once = with_section("# echo\n\n## Limits\n\nMany.\n", "First.");
         assert_eq!(once, "# echo\n\n## Limits\n\nMany.\n\n## Calibration\n\nFirst.\n");
         let moved = once.replace("First.\n", "First.\n\n## Last\n\nWords.\n");
-        assert_eq!(with_section(&moved, "Second."), "# echo\n\n## Limits\n\nMany.\n\n## Last\n\nWords.\n\n## Calibration\n\nSecond.\n");
+        assert_eq!(
+            with_section(&moved, "Second."),
+            "# echo\n\n## Limits\n\nMany.\n\n## Last\n\nWords.\n\n## Calibration\n\nSecond.\n"
+        );
     }
 
     #[test]
@@ -483,7 +525,8 @@ mod tests {
         };
         let set = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
         let run = Run {
-            recipe: Recipe::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/recipes/echo.yaml")), &[]).unwrap(),
+            recipe: Recipe::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/recipes/echo.yaml")), &[])
+                .unwrap(),
             recipe_path: "recipe.yaml".into(),
             split: SplitFile { train: set(&["p1", "p2"]), validation: set(&["p3"]) },
             split_path: "split.yaml".into(),

@@ -218,7 +218,8 @@ impl Stream {
         }
         let channels = if args.source.pixel_channels == "3" { 3 } else { 1 };
         Ok(Self {
-            runner: Runner::new(Segmenter::from_bundle(&bundle, &engine)?, frames)?.measuring_anyway(args.measure_anyway),
+            runner: Runner::new(Segmenter::from_bundle(&bundle, &engine)?, frames)?
+                .measuring_anyway(args.measure_anyway),
             shape: args.source.size.map(|[height, width]| [height, width, channels]),
             output: args.output.clone(),
             raw_labels: args.raw_labels,

@@ -106,7 +106,8 @@ mod tests {
     #[test]
     fn the_mean_is_that_of_what_was_reached() {
         // Too sure by some amount that differs from image to image.
-        let pairs: Vec<_> = (0..160).map(|i| (0.9 + 0.0005 * f64::from(i), 0.8 + 0.02 * f64::from(i * 7 % 10))).collect();
+        let pairs: Vec<_> =
+            (0..160).map(|i| (0.9 + 0.0005 * f64::from(i), 0.8 + 0.02 * f64::from(i * 7 % 10))).collect();
         let map = DiceMap::fit("a", &pairs);
         let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / 160.0;
         let (expected, reached) =
