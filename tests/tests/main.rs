@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod c_interface;
+mod calibrate;
 mod data_in;
 mod dicom;
 mod entry_points;

@@ -1,5 +1,6 @@
 //! Trains the four networks of latent diffusion segmentation end to end and exports them as a bundle.
 
+pub mod calibrate;
 pub mod cpu;
 pub mod data;
 pub mod engine;

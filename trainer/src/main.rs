@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use clap::{Parser, Subcommand, ValueEnum};
 use ldseg::ErrorKind;
+use ldseg_trainer::calibrate;
 use ldseg_trainer::data::inspect::inspect;
 use ldseg_trainer::data::{Fold, Validation};
 use ldseg_trainer::keras;
@@ -71,6 +72,9 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Which::Best)]
         checkpoint: Which,
     },
+    /// Learn from patients kept for it how far a bundle's answers can be believed, and write that into the bundle:
+    /// temperature, expected Dice, intervals about what is measured, and which images are of the right kind.
+    Calibrate(CalibrateArgs),
     /// Write a bundle from the weights of the published Keras release.
     ImportKeras {
         /// Folder with labelEncoder.hdf5, imageEncoder.hdf5, denoiser.hdf5 and labelDecoder.hdf5 (for volumes
@@ -112,6 +116,69 @@ enum Command {
         #[arg(long)]
         output: PathBuf,
     },
+}
+
+#[derive(clap::Args)]
+struct CalibrateArgs {
+    /// The bundle; with --cross-validate one a fold.
+    #[arg(long, required = true, num_args = 1..)]
+    bundle: Vec<PathBuf>,
+    /// The run folder that the bundle was exported from, whose split says whom it was trained on; with --cross-validate one
+    /// a fold, in the same order.
+    #[arg(long, required = true, num_args = 1..)]
+    run: Vec<PathBuf>,
+    /// Folder with labelled images, those that the run was trained on among them.
+    #[arg(long)]
+    data: PathBuf,
+    /// File that lists the patients to learn from, one a line, none of whom the bundle was trained on [default: the run's
+    /// validation side].
+    #[arg(long, value_name = "FILE", conflicts_with = "cross_validate")]
+    patients: Option<PathBuf>,
+    /// Probability with which an interval is to hold the true value.
+    #[arg(long, default_value_t = 0.9)]
+    level: f64,
+    /// Part of the structures that is to be flagged as unsure.
+    #[arg(long, value_name = "PART", default_value_t = 0.1)]
+    unsure_rate: f64,
+    /// Part of the images of the right kind that may be refused.
+    #[arg(long, value_name = "PART", default_value_t = 0.01)]
+    false_alarms: f64,
+    /// Samples that are averaged; what is learned holds for as many.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    samples: usize,
+    /// Height and width in mm of pixels of files that don't tell it; only their ratio matters.
+    #[arg(long, value_name = "MM,MM", value_delimiter = ',', num_args = 1, default_value = "1,1")]
+    pixel_spacing: Vec<f64>,
+    /// Change no bundle, but judge each fold's validation patients by what the other folds' give.
+    #[arg(long)]
+    cross_validate: bool,
+    /// Beside it judge the middle part of so many samples.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "cross_validate")]
+    naive: usize,
+}
+
+impl CalibrateArgs {
+    fn run(self) -> Result<String> {
+        let wrong = |message: &str| ldseg::Error::new(ErrorKind::Setting, message);
+        let pixel_spacing = match *self.pixel_spacing {
+            [both] => [both; 2],
+            [height, width] => [height, width],
+            _ => return Err(wrong("--pixel-spacing takes the height and width of a pixel").into()),
+        };
+        let Self { level, unsure_rate, false_alarms, samples, .. } = self;
+        let settings = calibrate::Settings { level, unsure_rate, false_alarms, samples, pixel_spacing };
+        if self.bundle.len() != self.run.len() {
+            return Err(wrong("--bundle and --run differ in number, expected a run for each bundle").into());
+        }
+        let folds: Vec<(PathBuf, PathBuf)> = self.bundle.into_iter().zip(self.run).collect();
+        Ok(match (folds.as_slice(), self.cross_validate) {
+            (folds, true) => calibrate::cross_validate(folds, &self.data, self.naive, &settings)?,
+            ([(bundle, run)], false) => {
+                calibrate::calibrate(bundle, run, &self.data, self.patients.as_deref(), &settings)?
+            }
+            _ => return Err(wrong("several bundles are for --cross-validate, expected one").into()),
+        })
+    }
 }
 
 /// Where to train.
@@ -190,6 +257,11 @@ fn run(args: Args) -> Result<ExitCode> {
             }
         }
         Command::Export { run, output, checkpoint } => ldseg_trainer::export::export_run(&run, checkpoint, &output)?,
+        Command::Calibrate(args) => {
+            let table = args.run()?;
+            // A reader that has left, as `head` does, is no error.
+            let _ = write!(std::io::stdout(), "{table}");
+        }
         Command::ImportKeras { source, output, name, classes } => {
             keras::import(&source, &output, name.as_deref(), &classes)?;
         }

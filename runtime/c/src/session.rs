@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use ldseg::calibration::Quantity;
 use ldseg::diffusion::Sampler;
 use ldseg::engine::EngineOptions;
 use ldseg::image::Labels;
 use ldseg::segmenter::{SegmentOptions, Segmenter, Timings};
 use ldseg::{Error, ErrorKind, Tensor};
 use ldseg_recording::heart::Chamber;
-use ldseg_recording::{Answer, segment_image};
+use ldseg_recording::{Answer, ImageKind, segment_image};
 
 use crate::frame::LdsegFrame;
 use crate::status::{Failure, LdsegStatus};
@@ -84,6 +85,12 @@ pub struct LdsegChamber {
     pub long_axis_mm: f64,
     /// Volume of the cavity.
     pub volume_ml: f64,
+    /// Lower and upper end of the interval about `area_cm2`; meaningful where the view's `interval_level` is above 0.
+    pub area_cm2_interval: [f64; 2],
+    /// The same about `long_axis_mm`.
+    pub long_axis_mm_interval: [f64; 2],
+    /// The same about `volume_ml`.
+    pub volume_ml_interval: [f64; 2],
 }
 
 /// What a segmentation holds, in the frame's own grid, row after row without gaps.
@@ -106,8 +113,16 @@ pub struct LdsegView {
     pub steps: usize,
     /// Where the time went.
     pub timings: LdsegTimings,
+    /// How far the frame lies from what the bundle was trained on: about 1 is usual. 0 where the bundle does not tell.
+    pub kind_score: f64,
+    /// Whether `kind_score` is beyond the bundle's threshold: nothing is measured then, and a note says so.
+    pub of_another_kind: bool,
+    /// Probability with which each interval about a measurement holds the true value, at least; 0 where the bundle gives
+    /// no intervals for these settings. An interval of zeros is none.
+    pub interval_level: f64,
     /// Whether `ventricle` holds measurements. It does not where the bundle declares no measures of the left heart, the
-    /// frame's spacing is not known, or the label map shows no ventricle with a mitral plane.
+    /// frame's spacing is not known, the frame is of another kind than the bundle was trained on, or the label map shows no
+    /// ventricle with a mitral plane.
     pub measured: bool,
     /// The left ventricle; all zeros where it was not measured.
     pub ventricle: LdsegChamber,
@@ -137,6 +152,8 @@ pub struct LdsegSegmentation {
     uncertainty: Tensor,
     steps: usize,
     timings: Timings,
+    image_kind: Option<ImageKind>,
+    interval_level: Option<f64>,
     ventricle: Option<LdsegChamber>,
     atrium: Option<LdsegChamber>,
     notes: Vec<CString>,
@@ -193,16 +210,25 @@ impl LdsegSegmenter {
             chosen =
                 SegmentOptions { samples: options.samples.max(1), seed: options.seed, frame: options.frame, ..chosen };
         }
-        let Answer { segmentation: result, decisions, measured, .. } = segment_image(&mut segmenter, image, &chosen)?;
-        let chamber = |found: Option<Chamber>| {
+        let answer = segment_image(&mut segmenter, image, &chosen)?;
+        let notes = answer.notes();
+        let Answer { segmentation: result, measured, image_kind, interval_level, .. } = answer;
+        let interval = |quantity| measured.intervals.get(&quantity).copied().unwrap_or_default();
+        let chamber = |found: Option<&Chamber>, [area, long_axis, volume]: [Quantity; 3]| {
             found.map(|found| LdsegChamber {
                 area_cm2: found.area_cm2,
                 long_axis_mm: found.long_axis_mm,
                 volume_ml: found.volume_ml,
+                area_cm2_interval: interval(area),
+                long_axis_mm_interval: interval(long_axis),
+                volume_ml_interval: interval(volume),
             })
         };
+        let of_ventricle =
+            [Quantity::LeftVentricleArea, Quantity::LeftVentricleLongAxis, Quantity::LeftVentricleVolume];
+        let of_atrium = [Quantity::LeftAtriumArea, Quantity::LeftAtriumLongAxis, Quantity::LeftAtriumVolume];
         let note = |text: String| CString::new(text.replace('\0', " ")).unwrap_or_default();
-        let notes: Vec<CString> = decisions.notes().into_iter().map(note).collect();
+        let notes: Vec<CString> = notes.into_iter().map(note).collect();
         Ok(LdsegSegmentation {
             size: [frame.height, frame.width],
             classes: self.classes.len(),
@@ -211,8 +237,10 @@ impl LdsegSegmenter {
             uncertainty: result.uncertainty.as_standard_layout().into_owned(),
             steps: result.steps,
             timings: result.timings,
-            ventricle: chamber(measured.left_ventricle),
-            atrium: chamber(measured.left_atrium),
+            image_kind,
+            interval_level,
+            ventricle: chamber(measured.left_ventricle.as_ref(), of_ventricle),
+            atrium: chamber(measured.left_atrium.as_ref(), of_atrium),
             note_pointers: notes.iter().map(|note| note.as_ptr()).collect(),
             notes,
         })
@@ -237,6 +265,9 @@ impl LdsegSegmentation {
                 label_decoder: seconds(self.timings.label_decoder),
                 postprocess: seconds(self.timings.postprocess),
             },
+            kind_score: self.image_kind.map_or(0.0, |kind| kind.score),
+            of_another_kind: self.image_kind.is_some_and(|kind| !kind.right),
+            interval_level: self.interval_level.unwrap_or_default(),
             measured: self.ventricle.is_some(),
             ventricle: self.ventricle.unwrap_or_default(),
             atrium_measured: self.atrium.is_some(),

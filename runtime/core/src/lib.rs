@@ -40,6 +40,8 @@
 pub mod bench;
 pub mod bundle;
 #[doc(hidden)]
+pub mod calibration;
+#[doc(hidden)]
 pub mod components;
 #[doc(hidden)]
 pub mod diffusion;

@@ -9,6 +9,7 @@ use std::{
 use ndarray::{Axis, Zip, concatenate};
 
 use crate::bundle::{Bundle, DENOISER, IMAGE_ENCODER, LABEL_DECODER, Manifest};
+use crate::calibration::{Pooled, statistics, temper};
 use crate::diffusion::{NoiseKey, SampleRequest, Sampler, Schedule, sample};
 use crate::engine::{EngineOptions, Network};
 use crate::image::{Image, Labels, Region, Turn};
@@ -58,7 +59,8 @@ pub struct WarmStart<'a> {
 pub struct Segmentation {
     /// `[H, W]` or `[D, H, W]`: the index of the most probable class; of equals, the lowest.
     pub labels: Labels,
-    /// `[K, H, W]` or `[K, D, H, W]`, in [0, 1]: the class probabilities, averaged over the samples.
+    /// `[K, H, W]` or `[K, D, H, W]`, in [0, 1]: the class probabilities, averaged over the samples, at the temperature of
+    /// the bundle's calibration.
     pub probabilities: Tensor,
     /// `[H, W]` or `[D, H, W]`, in [0, 1]: the entropy of the averaged probabilities over its maximum, ln K.
     pub uncertainty: Tensor,
@@ -67,6 +69,8 @@ pub struct Segmentation {
     /// `[samples, C, ...]`: the refined latents that were decoded; of an image in several windows one window's samples
     /// after the other's.
     pub latents: Tensor,
+    /// What tells the image's kind: [`crate::calibration::statistics`].
+    pub statistics: Vec<f64>,
     /// Denoiser calls.
     pub steps: usize,
     /// Where the time went.
@@ -230,17 +234,25 @@ impl Segmenter {
         let mut timings = Timings::default();
         let (image, back) = timed(&mut timings.preprocess, || self.turned(image));
         let input = timed(&mut timings.preprocess, || self.input(&image))?;
-        let Blended { mean, samples, latents } = self.segment_windows(&input, options, warm_start, &mut timings)?;
+        let Blended { mean, samples, latents, embedding } =
+            self.segment_windows(&input, options, warm_start, &mut timings)?;
 
         let start = Instant::now();
         let to_grid =
             |own: &Tensor| back.array(probabilities_to_grid(own, &image.data.shape()[1..], self.manifest.resampling));
         let samples = samples.iter().map(|own| argmax(&to_grid(own))).collect();
-        let probabilities = to_grid(&mean);
+        let mut probabilities = to_grid(&mean);
         let labels = argmax(&probabilities);
+        if let Some(calibration) = &self.manifest.calibration {
+            temper(&mut probabilities, calibration.temperature);
+        }
         let uncertainty = entropy(&probabilities);
+        let mut refined = Pooled::default();
+        refined.add(&latents);
+        let statistics = statistics(&embedding, &refined, &labels, &uncertainty, self.manifest.classes.len());
         timings.postprocess = start.elapsed();
-        Ok(Segmentation { labels, probabilities, uncertainty, samples, latents, steps: options.steps, timings })
+        let steps = options.steps;
+        Ok(Segmentation { labels, probabilities, uncertainty, samples, latents, statistics, steps, timings })
     }
 
     /// Runs the whole loop on a network input `[1, C, ...]` and injected starting noise `[N, latent...]`, and returns
@@ -262,7 +274,7 @@ impl Segmenter {
         let mut timings = Timings::default();
         let last = self.manifest.timesteps - 1;
         let keys: Vec<_> = noise_keys(&options).collect();
-        let z = self.refine(input, noise, last, &keys, &options, observe, &mut timings)?;
+        let (z, _) = self.refine(input, noise, last, &keys, &options, observe, &mut timings)?;
         let mut groups = Vec::new();
         self.decode_in_groups(&z, &mut timings, &mut |probabilities| groups.push(probabilities))?;
         join(groups)
@@ -307,7 +319,7 @@ impl Segmenter {
     }
 
     /// Encodes the image once and refines the latents from timestep `first` on, a group of samples at a time. `keys` has
-    /// one key a sample, for noise that the sampler adds.
+    /// one key a sample, for noise that the sampler adds. Returns the latents, and z_i.
     #[expect(clippy::too_many_arguments, reason = "each is something else, and none goes without the others")]
     fn refine(
         &mut self,
@@ -318,7 +330,7 @@ impl Segmenter {
         options: &SegmentOptions,
         observe: &mut Observer,
         timings: &mut Timings,
-    ) -> Result<Tensor> {
+    ) -> Result<(Tensor, Tensor)> {
         let z_i = timed(&mut timings.image_encoder, || self.encode_image(input))?;
         let start = Instant::now();
         let mut groups = Vec::new();
@@ -338,7 +350,7 @@ impl Segmenter {
             groups.push(sample(&request, z_t.to_owned(), &mut denoise, observe)?);
         }
         timings.denoiser += start.elapsed();
-        join(groups)
+        Ok((join(groups)?, z_i))
     }
 
     /// Hands the probabilities `[n, K, ...]` of a few samples at a time to `take`, in order.

@@ -33,7 +33,7 @@ pub use form::OutputForm;
 pub use gif::write_cine;
 pub use labels::{LabelFile, Palettes, read_label_file, read_labels};
 pub use limits::Limits;
-pub use overlay::{overlay, png_bytes, write_overlay, write_picture};
+pub use overlay::{overlay, png_bytes, write_picture};
 pub use recording::Recording;
 pub use regions::{RegionKind, UltrasoundRegion};
 pub use stack::{PROBABILITIES, SAMPLES, read_label_stack, read_stack, write_label_stack, write_scalar_stack};

@@ -47,15 +47,6 @@ pub fn overlay(image: &Image, labels: &Labels, colours: &[[u8; 3]]) -> Result<Rg
     Ok(side_by_side(&panels))
 }
 
-/// Writes [`overlay`]'s picture as PNG. The file appears whole or not at all.
-///
-/// # Errors
-/// As [`overlay`], and [`ErrorKind::Io`] where the file cannot be written.
-pub fn write_overlay(path: &Path, image: &Image, labels: &Labels, colours: &[[u8; 3]]) -> Result<()> {
-    let drawn = overlay(image, labels, colours).map_err(|e| e.in_file(path))?;
-    write_picture(path, &drawn)
-}
-
 /// Writes a picture as PNG. The file appears whole or not at all.
 ///
 /// # Errors

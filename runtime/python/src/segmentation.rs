@@ -1,8 +1,9 @@
 //! What segmenting gives.
 
+use ldseg::calibration::Quantity;
 use ldseg::segmenter::Timings;
-use ldseg_recording::Answer;
 use ldseg_recording::heart::Measured;
+use ldseg_recording::{Answer, ImageKind};
 use numpy::{IntoPyArray, PyArrayDyn};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -43,20 +44,27 @@ pub(crate) struct Segmentation {
     #[pyo3(get)]
     notes: Vec<String>,
     measured: Measured,
+    image_kind: Option<ImageKind>,
+    /// Probability with which each interval holds the true value, at least.
+    #[pyo3(get)]
+    interval_level: Option<f64>,
     timings: Timings,
 }
 
 impl Segmentation {
     /// NumPy takes the arrays over as they are.
     pub(crate) fn new(py: Python<'_>, answer: Answer, classes: Vec<Class>) -> Self {
-        let Answer { segmentation: result, decisions, measured, .. } = answer;
+        let notes = answer.notes();
+        let Answer { segmentation: result, measured, image_kind, interval_level, .. } = answer;
         Self {
             labels: result.labels.into_pyarray(py).unbind(),
             probabilities: result.probabilities.into_pyarray(py).unbind(),
             uncertainty: result.uncertainty.into_pyarray(py).unbind(),
             classes,
             steps: result.steps,
-            notes: decisions.notes(),
+            notes,
+            image_kind,
+            interval_level,
             measured,
             timings: result.timings,
         }
@@ -83,16 +91,39 @@ impl Segmentation {
     #[getter]
     fn measurements<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let dict = PyDict::new(py);
-        let Measured { left_ventricle, left_atrium, .. } = &self.measured;
-        for (name, chamber) in [("left_ventricle", left_ventricle), ("left_atrium", left_atrium)] {
+        let Measured { left_ventricle, left_atrium, intervals, .. } = &self.measured;
+        let quantities = [
+            [Quantity::LeftVentricleArea, Quantity::LeftVentricleLongAxis, Quantity::LeftVentricleVolume],
+            [Quantity::LeftAtriumArea, Quantity::LeftAtriumLongAxis, Quantity::LeftAtriumVolume],
+        ];
+        let chambers = [("left_ventricle", left_ventricle), ("left_atrium", left_atrium)];
+        for ((name, chamber), quantities) in chambers.into_iter().zip(quantities) {
             let Some(measured) = chamber else { continue };
             let of_chamber = PyDict::new(py);
-            of_chamber.set_item("area_cm2", measured.area_cm2)?;
-            of_chamber.set_item("long_axis_mm", measured.long_axis_mm)?;
-            of_chamber.set_item("volume_ml", measured.volume_ml)?;
+            let values = [
+                ("area_cm2", measured.area_cm2),
+                ("long_axis_mm", measured.long_axis_mm),
+                ("volume_ml", measured.volume_ml),
+            ];
+            for ((key, value), quantity) in values.into_iter().zip(quantities) {
+                of_chamber.set_item(key, value)?;
+                if let Some([low, high]) = intervals.get(&quantity) {
+                    of_chamber.set_item(format!("{key}_interval"), (*low, *high))?;
+                }
+            }
             dict.set_item(name, of_chamber)?;
         }
         Ok((!dict.is_empty()).then_some(dict))
+    }
+
+    #[getter]
+    fn image_kind<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(kind) = self.image_kind else { return Ok(None) };
+        let dict = PyDict::new(py);
+        dict.set_item("score", kind.score)?;
+        dict.set_item("threshold", kind.threshold)?;
+        dict.set_item("right", kind.right)?;
+        Ok(Some(dict))
     }
 
     #[getter]

@@ -15,6 +15,7 @@ pub mod outputs;
 mod prepared;
 pub mod results;
 mod run;
+pub mod trust;
 
 pub use decide::{Decisions, Wish};
 #[cfg(feature = "files")]
@@ -22,3 +23,4 @@ pub use prepared::Prepared;
 #[cfg(feature = "files")]
 pub use run::left_heart;
 pub use run::{Answer, Runner, segment_image};
+pub use trust::{ImageKind, Trust};

@@ -11,13 +11,14 @@ use ldseg::{Error, ErrorKind, Result, Tensor};
 use ldseg_io::{DicomAlgorithm, DicomReport, DicomSeg, DicomSegKind};
 use ldseg_io::{
     OutputForm, PROBABILITIES, SAMPLES, output_extension, overlay, write_cine, write_label_stack, write_labels,
-    write_overlay, write_scalar, write_scalar_stack,
+    write_picture, write_scalar, write_scalar_stack,
 };
 use ndarray::{ArrayD, Axis, stack};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::prepared::Prepared;
 use crate::results::Found;
+use crate::trust::strike_out;
 
 /// Extensions of maps: of a picture, of all else.
 const MAPS: &[&str] = &["png", "nii.gz"];
@@ -282,10 +283,19 @@ impl Writer {
         match output {
             Output::Labels => write_labels(path, &self.whole(&self.labels)?, form)?,
             Output::Uncertainty => write_scalar(path, &self.whole(&self.uncertainty)?, form)?,
-            Output::Overlay => match &self.still {
-                Some(image) => write_overlay(path, image, &self.labels[0], &self.colours)?,
-                None => write_cine(path, std::mem::take(&mut self.pictures), &self.seconds)?,
-            },
+            Output::Overlay => {
+                let mut pictures = match &self.still {
+                    Some(image) => vec![overlay(image, &self.labels[0], &self.colours).map_err(|e| e.in_file(path))?],
+                    None => std::mem::take(&mut self.pictures),
+                };
+                if found.is_of_another_kind() {
+                    pictures.iter_mut().for_each(strike_out);
+                }
+                match (&self.still, pictures.first()) {
+                    (Some(_), Some(picture)) => write_picture(path, picture)?,
+                    _ => write_cine(path, pictures, &self.seconds)?,
+                }
+            }
             // Frames lie along the third axis of the file, samples and classes along the fourth.
             Output::Samples => write_label_stack(path, &self.stacks(&self.samples)?, form)?,
             Output::Probabilities => write_scalar_stack(path, &self.stacks(&self.probabilities)?, form)?,

@@ -1,12 +1,13 @@
 //! What segmenting a recording finds, as JSON has it.
 
 use ldseg::bundle::Manifest;
+use ldseg::calibration::calibrated_dice;
 use ldseg::segmenter::Segmentation;
-use ldseg::uncertainty::expected_dice;
 use ldseg::{Result, Tensor};
 use serde::Serialize;
 
 use crate::heart::{Heartbeat, Measured};
+use crate::trust::{ImageKind, heartbeat_in_words};
 
 /// Why a recording of unknown spacing is not measured.
 pub const SPACING_NEEDED: &str = "the file does not tell its pixel spacing, --pixel-spacing does";
@@ -21,6 +22,12 @@ pub struct Found {
     pub mean_uncertainty: f64,
     /// Whether some class is unsure, of a cine in some frame.
     pub unsure: bool,
+    /// Whether it is of the kind of image that the bundle was trained on, where the bundle tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_kind: Option<ImageKind>,
+    /// Probability with which each interval holds the true value, at least; where there are intervals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval_level: Option<f64>,
     /// What only a still image, or only a cine has.
     #[serde(flatten)]
     pub kind: FoundIn,
@@ -75,6 +82,9 @@ pub struct FrameResult {
     /// Whether the deadline was kept, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_time: Option<bool>,
+    /// Whether it is of the kind of image that the bundle was trained on, where the bundle tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_kind: Option<ImageKind>,
     /// What was measured, where that was asked for and the spacing is known.
     #[serde(flatten)]
     pub measured: Measured,
@@ -90,7 +100,7 @@ pub struct ClassResult {
     pub name: String,
     /// Pixels or voxels that are labelled so.
     pub voxels: usize,
-    /// The Dice that the probabilities let expect; absent where no voxel has the class.
+    /// The Dice that the probabilities let expect, as calibrated; absent where no voxel has the class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_dice: Option<f64>,
     /// Whether that is below the bundle's threshold for the class.
@@ -99,7 +109,22 @@ pub struct ClassResult {
 
 impl Found {
     pub(crate) fn new(classes: Vec<ClassResult>, mean_uncertainty: f64, kind: FoundIn, notes: Vec<String>) -> Self {
-        Self { unsure: ClassResult::any_unsure(&classes), classes, mean_uncertainty, kind, notes }
+        let (image_kind, interval_level) = (None, None);
+        let unsure = ClassResult::any_unsure(&classes);
+        Self { unsure, classes, mean_uncertainty, image_kind, interval_level, kind, notes }
+    }
+
+    /// Whether the image is of another kind than the bundle was trained on.
+    pub fn is_of_another_kind(&self) -> bool {
+        self.image_kind.is_some_and(|kind| !kind.right)
+    }
+
+    /// What was measured over a cine, in a line; `None` where there is no heartbeat.
+    pub fn heartbeat_in_words(&self) -> Option<String> {
+        match &self.kind {
+            FoundIn::Cine { heartbeat: Some(beat), .. } => Some(heartbeat_in_words(beat, self.interval_level)),
+            _ => None,
+        }
     }
 }
 
@@ -107,9 +132,9 @@ impl ClassResult {
     /// All classes of a segmentation.
     ///
     /// # Errors
-    /// Those of [`expected_dice`].
+    /// Those of [`calibrated_dice`].
     pub fn all(manifest: &Manifest, segmentation: &Segmentation) -> Result<Vec<Self>> {
-        let expected = expected_dice(&segmentation.probabilities, &segmentation.labels)?;
+        let expected = calibrated_dice(manifest, segmentation)?;
         let mut voxels = [0; 256];
         segmentation.labels.iter().for_each(|&label| voxels[usize::from(label)] += 1);
         let classes = manifest.classes.iter().zip(expected).enumerate();

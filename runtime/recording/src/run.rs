@@ -7,6 +7,7 @@ use ldseg::segmenter::{SegmentOptions, Segmentation, Segmenter};
 
 use crate::decide::{Decisions, prepare};
 use crate::heart::{LeftHeart, Measured};
+use crate::trust::{ImageKind, Trust};
 
 /// One image's answer.
 #[derive(Debug)]
@@ -16,8 +17,22 @@ pub struct Answer {
     pub segmentation: Segmentation,
     /// What was decided before.
     pub decisions: Decisions,
-    /// What was measured: nothing where the bundle declares no measure, or the spacing is not known.
+    /// What was measured: nothing where the bundle declares no measure, the spacing is not known, or the image is of
+    /// another kind than the bundle was trained on.
     pub measured: Measured,
+    /// Whether it is of that kind, where the bundle tells.
+    pub image_kind: Option<ImageKind>,
+    /// Probability with which each interval about what was measured holds the true value, at least.
+    pub interval_level: Option<f64>,
+    /// What the user has to know of its kind and intervals.
+    trust_notes: Vec<String>,
+}
+
+impl Answer {
+    /// What the user has to know.
+    pub fn notes(&self) -> Vec<String> {
+        [self.decisions.notes(), self.trust_notes.clone()].concat()
+    }
 }
 
 /// Decides about an image in memory, segments and measures it.
@@ -27,24 +42,38 @@ pub struct Answer {
 pub fn segment_image(segmenter: &mut Segmenter, image: Image, options: &SegmentOptions) -> Result<Answer> {
     let (image, decisions) = prepare(image, segmenter.manifest().channels)?;
     let segmentation = segmenter.segment(&image, options)?;
-    let measured = match LeftHeart::of(segmenter.manifest()) {
-        Some(heart) => heart.measure(&segmentation.labels, decisions.spacing.of_pixel())?,
-        None => Measured::default(),
-    };
-    Ok(Answer { segmentation, decisions, measured })
+    let trust = Trust::of_image(segmenter.manifest(), options, true, false);
+    let (heart, image_kind) = (LeftHeart::of(segmenter.manifest()), trust.kind(&segmentation)?);
+    let measured = trust.measure(heart.as_ref(), &segmentation.labels, decisions.spacing.of_pixel(), image_kind)?;
+    let interval_level = (!measured.intervals.is_empty()).then(|| trust.level()).flatten();
+    let trust_notes = trust.notes(image_kind, heart.is_some());
+    Ok(Answer { segmentation, decisions, measured, image_kind, interval_level, trust_notes })
 }
 
 /// Segments frames in order, the whole of each or a part.
 pub struct Runner {
     segmenter: Segmenter,
     frames: Frames,
+    trust: Trust,
 }
 
 impl Runner {
     /// # Errors
     /// Those of [`Frames::new`].
     pub fn new(segmenter: Segmenter, options: FrameOptions) -> Result<Self> {
-        Ok(Self { segmenter, frames: Frames::new(options)? })
+        let trust = Trust::new(segmenter.manifest(), &options, false);
+        Ok(Self { segmenter, frames: Frames::new(options)?, trust })
+    }
+
+    /// The same, measuring images of any kind where `anyway` is set.
+    pub fn measuring_anyway(mut self, anyway: bool) -> Self {
+        self.trust.measure_anyway = anyway;
+        self
+    }
+
+    /// What the bundle's calibration says of its answers.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// What segments.
@@ -105,16 +134,18 @@ mod whole {
             if !prepared.is_cine() {
                 let frame = segment(self, 0)?;
                 let classes = ClassResult::all(self.segmenter.manifest(), &frame.segmentation)?;
-                let measured = match heart {
-                    Some(heart) => heart.measure(&frame.segmentation.labels, spacing)?,
-                    None => Measured::default(),
-                };
+                let image_kind = self.trust.kind(&frame.segmentation)?;
+                let measured = self.trust.measure(heart, &frame.segmentation.labels, spacing, image_kind)?;
                 if heart.is_some() && spacing.is_none() {
                     notes.push(format!("is not measured: {SPACING_NEEDED}"));
                 }
                 let mean_uncertainty = mean(&frame.segmentation.uncertainty);
                 let kind = FoundIn::Still { steps: frame.segmentation.steps, in_time: frame.in_time, measured };
-                return Ok(Found::new(classes, mean_uncertainty, kind, notes));
+                return Ok(self.trusted(
+                    Found::new(classes, mean_uncertainty, kind, notes),
+                    image_kind,
+                    heart.is_some(),
+                ));
             }
             let (mut frames, mut ventricles, mut time_seconds) = (Vec::new(), Vec::new(), 0.0);
             for (index, shown) in prepared.seconds().iter().enumerate() {
@@ -135,8 +166,26 @@ mod whole {
             }
             let mean_uncertainty = frames.iter().map(|frame| frame.mean_uncertainty).sum::<f64>() / frames.len() as f64;
             let classes = ClassResult::over_frames(&frames);
-            let heartbeat = heartbeat(&ventricles, spacing.is_some());
-            Ok(Found::new(classes, mean_uncertainty, FoundIn::Cine { frames, heartbeat }, notes))
+            let kinds: Vec<ImageKind> = frames.iter().filter_map(|frame| frame.image_kind).collect();
+            let image_kind = self.trust.kind_of_cine(&kinds);
+            let mut beat = None;
+            if ImageKind::may_be_measured(image_kind) {
+                beat = heartbeat(&ventricles, spacing.is_some());
+                beat.iter_mut().for_each(|beat| self.trust.heartbeat_intervals(beat, image_kind));
+            } else {
+                // A frame that passes by chance is none to measure in.
+                frames.iter_mut().for_each(|frame| frame.measured = Measured::default());
+            }
+            let found = Found::new(classes, mean_uncertainty, FoundIn::Cine { frames, heartbeat: beat }, notes);
+            Ok(self.trusted(found, image_kind, heart.is_some()))
+        }
+
+        /// With what the calibration says.
+        fn trusted(&self, found: Found, image_kind: Option<ImageKind>, measuring: bool) -> Found {
+            let mut notes = found.notes;
+            notes.extend(self.trust.notes(image_kind, measuring));
+            let interval_level = self.trust.level().filter(|_| measuring && image_kind.is_none_or(|kind| kind.right));
+            Found { image_kind, interval_level, notes, ..found }
         }
 
         fn frame_result(
@@ -148,10 +197,8 @@ mod whole {
             spacing: Option<[f64; 2]>,
         ) -> Result<FrameResult> {
             let classes = ClassResult::all(self.segmenter.manifest(), &frame.segmentation)?;
-            let measured = match heart {
-                Some(heart) => heart.measure(&frame.segmentation.labels, spacing)?,
-                None => Measured::default(),
-            };
+            let image_kind = self.trust.kind(&frame.segmentation)?;
+            let measured = self.trust.measure(heart, &frame.segmentation.labels, spacing, image_kind)?;
             Ok(FrameResult {
                 index,
                 time_seconds,
@@ -161,6 +208,7 @@ mod whole {
                 steps: frame.segmentation.steps,
                 milliseconds: frame.time.as_secs_f64() * 1e3,
                 in_time: frame.in_time,
+                image_kind,
                 measured,
             })
         }

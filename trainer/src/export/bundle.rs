@@ -49,6 +49,7 @@ pub fn manifest(recipe: &Recipe) -> Manifest {
         networks: network_specs(&config),
         tolerances: None,
         files: Default::default(),
+        calibration: None,
         provenance: Provenance {
             recipe: recipe.name.clone(),
             seed: recipe.seed,

@@ -72,6 +72,9 @@ pub(super) struct SegmentArgs {
     /// ejection fraction; with --json
     #[arg(long, requires = "json")]
     measure: bool,
+    /// Measure also what is not of the kind of image that the bundle was trained on; every output says so
+    #[arg(long, requires = "measure")]
+    measure_anyway: bool,
     /// Pixel spacing in mm of pictures and cines whose files do not tell it, for measuring and a cine's outputs; pixels
     /// are square then
     #[arg(long, value_name = "MM", value_parser = millimetres)]
@@ -98,13 +101,15 @@ struct Plan {
     skip_done: bool,
     /// Set where measuring was asked for.
     heart: Option<LeftHeart>,
+    measure_anyway: bool,
     pixel_spacing: Option<f64>,
     json: bool,
 }
 
 pub(super) fn run(args: SegmentArgs) -> anyhow::Result<Outcome> {
     let plan = Plan::new(args)?;
-    let mut runner = Runner::new(Segmenter::from_bundle(&plan.bundle, &plan.engine)?, plan.frames.clone())?;
+    let mut runner = Runner::new(Segmenter::from_bundle(&plan.bundle, &plan.engine)?, plan.frames.clone())?
+        .measuring_anyway(plan.measure_anyway);
     prepare_output(&plan.folder)?;
     let files = plan.segment_all(&mut runner)?;
     let success = !files.iter().any(|file| matches!(file.outcome, FileOutcome::Failed { .. }));
@@ -141,6 +146,7 @@ impl Plan {
             wish: Wish { spacing: None, crop_sector: args.crop_sector },
             skip_done: args.cohort.skip_done,
             heart,
+            measure_anyway: args.measure_anyway,
             pixel_spacing: args.pixel_spacing,
             json: args.json,
         })
@@ -217,7 +223,8 @@ impl Plan {
     fn tell(&self, input: &Path, result: std::result::Result<Done, String>) -> anyhow::Result<FileOutcome> {
         match result {
             Ok(done) => {
-                done.found.notes.iter().for_each(|text| note(&format!("{}: {text}", input.display())));
+                let measured = done.found.heartbeat_in_words();
+                done.found.notes.iter().chain(&measured).for_each(|text| note(&format!("{}: {text}", input.display())));
                 if !self.json {
                     let output = done.written.labels();
                     print(&format!("{} -> {} ({:.2} s)", input.display(), output.display(), done.seconds))?;

@@ -19,7 +19,7 @@ use ldseg_io::{OutputForm, output_name, write_labels};
 use ldseg_recording::decide::prepare;
 use ldseg_recording::heart::{LeftHeart, Measured};
 use ldseg_recording::results::{ClassResult, SPACING_NEEDED, mean};
-use ldseg_recording::{Decisions, Prepared, Runner, Wish, left_heart};
+use ldseg_recording::{Decisions, ImageKind, Prepared, Runner, Wish, left_heart};
 use serde::Serialize;
 
 use self::source::{Content, Waiting, read_pixels, watch};
@@ -55,6 +55,9 @@ pub(super) struct StreamArgs {
     /// Also measure the left ventricle and atrium
     #[arg(long)]
     measure: bool,
+    /// Measure also what is not of the kind of image that the bundle was trained on; every answer says so
+    #[arg(long, requires = "measure")]
+    measure_anyway: bool,
     /// Pixel spacing in mm, for measuring
     #[arg(long, value_name = "MM", value_parser = millimetres)]
     pixel_spacing: Option<f64>,
@@ -127,6 +130,10 @@ struct Answer {
     unsure: bool,
     mean_uncertainty: f64,
     classes: Vec<ClassResult>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_kind: Option<ImageKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval_level: Option<f64>,
     #[serde(flatten)]
     measured: Measured,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -211,7 +218,8 @@ impl Stream {
         }
         let channels = if args.source.pixel_channels == "3" { 3 } else { 1 };
         Ok(Self {
-            runner: Runner::new(Segmenter::from_bundle(&bundle, &engine)?, frames)?,
+            runner: Runner::new(Segmenter::from_bundle(&bundle, &engine)?, frames)?
+                .measuring_anyway(args.measure_anyway),
             shape: args.source.size.map(|[height, width]| [height, width, channels]),
             output: args.output.clone(),
             raw_labels: args.raw_labels,
@@ -271,10 +279,11 @@ impl Stream {
         }
         let mut notes = decisions.notes();
         let heart = self.heart.as_ref().filter(|_| decisions.is_one_view());
-        let measured = match heart {
-            Some(heart) => heart.measure(&segmentation.labels, spacing)?,
-            None => Measured::default(),
-        };
+        let trust = self.runner.trust();
+        let image_kind = trust.kind(&segmentation)?;
+        let measured = trust.measure(heart, &segmentation.labels, spacing, image_kind)?;
+        notes.extend(trust.notes(image_kind, heart.is_some()));
+        let interval_level = trust.level().filter(|_| !measured.intervals.is_empty());
         if heart.is_some() && spacing.is_none() {
             notes.push(format!("is not measured: {SPACING_NEEDED}"));
         }
@@ -287,6 +296,8 @@ impl Stream {
             unsure: ClassResult::any_unsure(&classes),
             mean_uncertainty: mean(&segmentation.uncertainty),
             classes,
+            image_kind,
+            interval_level,
             measured,
             output,
             notes,

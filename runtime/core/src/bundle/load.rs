@@ -99,6 +99,11 @@ impl Bundle {
             .map_err(|e| e.in_file(&self.dir.join(GOLDEN_FILE)))
     }
 
+    /// Every file but the manifest, by its name.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        self.files.iter().map(|(name, bytes)| (*name, bytes.as_slice()))
+    }
+
     /// The model card, Markdown.
     pub fn model_card(&self) -> String {
         String::from_utf8_lossy(&self.files[CARD_FILE]).into_owned()

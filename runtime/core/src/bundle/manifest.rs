@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::calibration::Calibration;
 use crate::diffusion::{LatentStandardisation, MAX_TIMESTEPS, Prediction, Sampler, Schedule, ScheduleKind};
 use crate::engine::NetworkSpec;
 use crate::image::OrientationPolicy;
@@ -74,6 +75,9 @@ pub struct Manifest {
     pub tolerances: Option<Tolerances>,
     /// SHA-256 and size of every other file of the bundle, keyed by file name.
     pub files: BTreeMap<String, FileEntry>,
+    /// What was learned of the bundle's answers on patients kept for it; absent: nothing, and no interval is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     /// Where the weights came from.
     pub provenance: Provenance,
 }
@@ -91,7 +95,7 @@ pub struct Class {
     pub name: String,
     /// Overlay colour, 8-bit RGB.
     pub colour: [u8; 3],
-    /// Expected Dice ([`crate::uncertainty::expected_dice`]) below which the structure is flagged as unsure, above 0 to 1.
+    /// Expected Dice ([`crate::calibration::calibrated_dice`]) below which the structure is flagged as unsure, above 0 to 1.
     /// Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsure_below: Option<f64>,
@@ -271,7 +275,7 @@ impl Manifest {
         if !(1..self.timesteps).contains(&self.default_steps) {
             return fail(format!("default_steps is {}, expected 1 to {}", self.default_steps, self.timesteps - 1));
         }
-        Ok(())
+        self.calibration.as_ref().map_or(Ok(()), |calibration| calibration.check(self))
     }
 }
 

@@ -98,6 +98,7 @@ pub(crate) mod test_support {
             networks: networks.into_iter().map(|(name, spec)| (name.to_string(), spec)).collect(),
             tolerances: None,
             files: BTreeMap::new(),
+            calibration: None,
             provenance: Provenance {
                 recipe: "test".into(),
                 seed: 1,

@@ -3,6 +3,7 @@
 use ndarray::{Axis, Slice, concatenate};
 
 use super::{SegmentOptions, Segmenter, Timings, WarmStart, argmax, join, no_samples, noise_keys, shapes};
+use crate::calibration::Pooled;
 use crate::diffusion::{NoiseKey, add_noise, normal_latent};
 use crate::image::{Image, Labels};
 use crate::preprocess::{least, probabilities_to_grid};
@@ -17,6 +18,8 @@ pub(super) struct Blended {
     pub(super) samples: Vec<Tensor>,
     /// The latents that were decoded, one window's samples after the other's.
     pub(super) latents: Tensor,
+    /// Of z_i, over all windows.
+    pub(super) embedding: Pooled,
 }
 
 impl Segmenter {
@@ -84,12 +87,13 @@ impl Segmenter {
             self.check_warm_start(warm_start, options, windows.count())?;
         }
         let around = least(input, self.manifest.normalisation);
-        let mut latents = Vec::with_capacity(windows.count());
+        let (mut latents, mut embedding) = (Vec::with_capacity(windows.count()), Pooled::default());
         let blended = windows.blend(&mut |index| {
             let window = windows.cut(input.view(), index, &around).insert_axis(Axis(0));
             let keys: Vec<_> = noise_keys(options).map(|key| NoiseKey { window: index as u64, ..key }).collect();
             let (z_t, first) = self.start(&keys, warm_start)?;
-            let z = self.refine(&window, z_t, first, &keys, options, &mut |_, _| {}, timings)?;
+            let (z, z_i) = self.refine(&window, z_t, first, &keys, options, &mut |_, _| {}, timings)?;
+            embedding.add(&z_i);
             let probabilities = self.probabilities(&z, options, timings)?;
             latents.push(z);
             Ok(probabilities)
@@ -99,7 +103,7 @@ impl Segmenter {
             |from: usize| blended.slice_axis(Axis(0), Slice::from(from * classes..(from + 1) * classes)).to_owned();
         let samples = (1..blended.shape()[0] / classes).map(part).collect();
         let mean = if blended.shape()[0] == classes { blended } else { part(0) };
-        Ok(Blended { mean, samples, latents: join(latents)? })
+        Ok(Blended { mean, samples, latents: join(latents)?, embedding })
     }
 
     fn check_warm_start(&self, warm_start: WarmStart<'_>, options: &SegmentOptions, windows: usize) -> Result<()> {

@@ -137,8 +137,9 @@ pub fn reliability(probabilities: &Tensor, found: &Labels, reference: &Labels) -
     [all, near]
 }
 
-/// First and one past the last index along each axis; `None` where neither map has a foreground.
-fn foreground_box(found: &Labels, reference: &Labels) -> Option<Vec<[usize; 2]>> {
+/// The box around the foreground of either map, enlarged as for [`reliability`]: first and one past the last index along
+/// each axis; `None` where neither map has a foreground.
+pub fn foreground_box(found: &Labels, reference: &Labels) -> Option<Vec<[usize; 2]>> {
     let mut bounds = vec![[usize::MAX, 0]; found.ndim()];
     for ((index, found), reference) in found.indexed_iter().zip(reference) {
         if *found != 0 || *reference != 0 {

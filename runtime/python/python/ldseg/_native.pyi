@@ -20,11 +20,25 @@ class Chamber(TypedDict):
     long_axis_mm: float
     volume_ml: float
 
+class MeasuredChamber(Chamber, total=False):
+    """A chamber and, where the bundle was calibrated, where the true values lie."""
+
+    area_cm2_interval: tuple[float, float]
+    long_axis_mm_interval: tuple[float, float]
+    volume_ml_interval: tuple[float, float]
+
+class ImageKind(TypedDict):
+    """Whether an image is of the kind that the bundle was trained on."""
+
+    score: float
+    threshold: float
+    right: bool
+
 class Measurements(TypedDict, total=False):
     """What was measured; a chamber that cannot be measured is left out."""
 
-    left_ventricle: Chamber
-    left_atrium: Chamber
+    left_ventricle: MeasuredChamber
+    left_atrium: MeasuredChamber
 
 class Timings(TypedDict):
     """Wall-clock time of each stage in seconds."""
@@ -71,8 +85,16 @@ class Segmentation:
 
     @property
     def measurements(self) -> Measurements | None:
-        """None where the bundle declares no measures, no spacing was given, the image is a volume, or the label map shows
-        nothing that can be measured."""
+        """None where the bundle declares no measures, no spacing was given, the image is a volume or of another kind than
+        the bundle was trained on, or the label map shows nothing that can be measured."""
+
+    @property
+    def image_kind(self) -> ImageKind | None:
+        """None where the bundle does not tell."""
+
+    @property
+    def interval_level(self) -> float | None:
+        """Probability with which each interval of `measurements` holds the true value, at least; None without intervals."""
 
     @property
     def notes(self) -> list[str]:

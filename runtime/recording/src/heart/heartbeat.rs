@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use crate::heart::{Ventricle, biplane_ml, ejection_fraction};
+use crate::trust::Intervals;
 
-/// Part of the samples' values that an interval holds.
+/// Part of the samples' values that is told.
 const INTERVAL: f64 = 0.95;
 
 /// One frame's left ventricle.
@@ -31,9 +32,16 @@ pub struct Heartbeat {
     pub end_systolic_volume_ml: Option<f64>,
     /// (EDV - ESV) / EDV, 0 to 1.
     pub ejection_fraction: f64,
-    /// The middle 95 % of the samples' ejection fractions between the same two frames, where there are several samples.
+    /// Where the true ejection fraction lies, at the level of the bundle's calibration; as in `intervals`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ejection_fraction_interval: Option<[f64; 2]>,
+    /// The middle 95 % of the samples' ejection fractions between the same two frames, where there are several samples:
+    /// how far they differ, not how far they may all be off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ejection_fraction_of_samples: Option<[f64; 2]>,
+    /// Where the true values lie, at the level of the bundle's calibration.
+    #[serde(skip_serializing_if = "Intervals::is_empty")]
+    pub intervals: Intervals,
 }
 
 /// Finds end-diastole and end-systole on the area curve and measures between them; `None` where no frame can be measured.
@@ -63,7 +71,9 @@ pub fn heartbeat(frames: &[FrameVentricle], in_ml: bool) -> Option<Heartbeat> {
         end_diastolic_volume_ml: in_ml.then_some(edv),
         end_systolic_volume_ml: in_ml.then_some(esv),
         ejection_fraction: ejection_fraction(edv, esv),
-        ejection_fraction_interval: middle(fractions.collect()),
+        ejection_fraction_interval: None,
+        ejection_fraction_of_samples: middle(fractions.collect()),
+        intervals: Intervals::new(),
     })
 }
 
@@ -178,13 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn samples_give_an_interval() {
+    fn samples_differ_by_so_much() {
         let mut beat = frames(&[30.0, 15.0]);
-        assert_eq!(heartbeat(&beat, true).unwrap().ejection_fraction_interval, None);
+        assert_eq!(heartbeat(&beat, true).unwrap().ejection_fraction_of_samples, None);
         beat[0].samples = vec![ventricle(30.0); 41];
         // Ejection fractions 0.40, 0.41 .. 0.80: a fortieth of the way in from either end.
         beat[1].samples = (0..=40).map(|i| ventricle(30.0 * (0.6 - 0.01 * f64::from(i)))).collect();
-        let [low, high] = heartbeat(&beat, true).unwrap().ejection_fraction_interval.unwrap();
+        let [low, high] = heartbeat(&beat, true).unwrap().ejection_fraction_of_samples.unwrap();
         assert!((low - 0.41).abs() < 1e-9 && (high - 0.79).abs() < 1e-9, "{low} {high}");
     }
 }

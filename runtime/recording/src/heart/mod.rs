@@ -8,6 +8,8 @@ use ldseg::bundle::{Manifest, Measure};
 use ldseg::image::Labels;
 use serde::Serialize;
 
+use crate::trust::Intervals;
+
 pub use chambers::{
     Atrium, AtriumClasses, Chamber, DISCS, HeartClasses, Ventricle, atrium, biplane_ml, ejection_fraction, ventricle,
 };
@@ -30,6 +32,9 @@ pub struct Measured {
     /// The left atrium; `None` where it cannot be measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_atrium: Option<Atrium>,
+    /// Where the true values lie, at the level of the bundle's calibration.
+    #[serde(skip_serializing_if = "Intervals::is_empty")]
+    pub intervals: Intervals,
 }
 
 impl LeftHeart {
@@ -66,7 +71,7 @@ impl LeftHeart {
             Some(classes) => atrium(labels, classes, spacing)?,
             None => None,
         };
-        Ok(Measured { left_ventricle: self.ventricle(labels, spacing)?, left_atrium })
+        Ok(Measured { left_ventricle: self.ventricle(labels, spacing)?, left_atrium, intervals: Intervals::new() })
     }
 
     /// Measures the ventricle alone.

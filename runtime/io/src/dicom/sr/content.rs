@@ -31,6 +31,7 @@ const ALGORITHM_PARAMETERS: Code = ("111002", "DCM", "Algorithm Parameters");
 const SITE: Code = ("363698007", "SCT", "Finding Site");
 const METHOD: Code = ("370129005", "SCT", "Measurement Method");
 const DISCS: Code = ("125208", "DCM", "Method of Disks, Single Plane");
+const COMMENT: Code = ("121106", "DCM", "Comment");
 const SOURCE: Code = ("121112", "DCM", "Source of Measurement");
 
 impl DicomChamber {
@@ -128,6 +129,7 @@ fn number(derived: &Derived, measurement: &DicomMeasurement) -> InMemDicomObject
         items.push(coded("HAS CONCEPT MOD", METHOD, DISCS));
     }
     items.push(image("INFERRED FROM", Some(SOURCE), derived, &measurement.frames));
+    items.extend(measurement.comment.as_deref().map(|comment| text("HAS PROPERTIES", COMMENT, comment)));
     let measured = [
         element(tags::NUMERIC_VALUE, VR::DS, decimal(value)),
         element(tags::FLOATING_POINT_VALUE, VR::FD, value),

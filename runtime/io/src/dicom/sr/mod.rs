@@ -56,6 +56,8 @@ pub struct DicomMeasurement {
     pub value: f64,
     /// Indices of the frames of a cine that it was measured in; empty for a still image.
     pub frames: Vec<usize>,
+    /// What the reader has to know of it, such as where the true value lies.
+    pub comment: Option<String>,
 }
 
 /// A report in the making.

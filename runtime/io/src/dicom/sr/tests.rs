@@ -12,7 +12,7 @@ fn algorithm() -> DicomAlgorithm {
 
 fn fraction(value: f64) -> DicomMeasurement {
     let (chamber, quantity) = (DicomChamber::LeftVentricle, DicomQuantity::EjectionFraction);
-    DicomMeasurement { chamber, quantity, value, frames: vec![0, 2] }
+    DicomMeasurement { chamber, quantity, value, frames: vec![0, 2], comment: None }
 }
 
 /// The first item anywhere below `object` whose concept has this code.
@@ -33,7 +33,8 @@ fn a_report_says_what_was_measured_and_where() {
     elements.push(fixtures::native(vec![9; 3 * 5 * 7 + 1]));
     fixtures::write(&source, uids::EXPLICIT_VR_LITTLE_ENDIAN, elements);
     let report = || DicomReport::new(&source, algorithm()).unwrap();
-    let written = [fraction(0.583)];
+    let comment = Some("90 % interval 46.0 to 61.0 %".to_owned());
+    let written = [DicomMeasurement { comment: comment.clone(), ..fraction(0.583) }];
     report().write(&written, &path).unwrap();
     report().write(&written, &again).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(&again).unwrap());
@@ -45,6 +46,8 @@ fn a_report_says_what_was_measured_and_where() {
     let image = find(&item, "121112").unwrap();
     let reference = image.get(tags::REFERENCED_SOP_SEQUENCE).unwrap().items().unwrap()[0].clone();
     assert_eq!(reference.get(tags::REFERENCED_FRAME_NUMBER).unwrap().to_multi_int::<u32>().unwrap(), [1, 3]);
+    let told = find(&item, "121106").unwrap();
+    assert_eq!(super::super::text(&told, tags::TEXT_VALUE), comment);
     assert!(find(&object, "112039").is_some() && find(&object, "82471001").is_none());
 
     for bad in [Vec::new(), vec![fraction(f64::NAN)]] {
