@@ -41,7 +41,7 @@ pub use write::{output_extension, write_labels, write_scalar};
 
 use content::{Format, format, split_name};
 use ldseg::image::{Geometry, Image, Labels};
-use ldseg::{Error, ErrorKind, Result};
+use ldseg::{Error, Result};
 
 /// Reads a still image. The content says which format; where it is of none that is known, the name says which one is missed.
 ///
