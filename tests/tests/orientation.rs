@@ -172,7 +172,7 @@ fn evaluate_tells_how_grids_differ_and_what_has_no_mm() {
             "straight",
             OutputForm::placed([10.0, -20.0, 30.0], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], SPACING),
         ),
-        ("unplaced", OutputForm::cine(Some([0.9, 0.8]))),
+        ("unplaced", OutputForm::cine(None)),
         ("near", form([10.2, -20.0, 30.3])),
     ] {
         write_labels(&path(&format!("predictions/{name}.nii.gz")), &labels(), &form).unwrap();
@@ -266,12 +266,8 @@ fn inspect_names_what_contradicts_and_fit_refuses_it() {
     ] {
         data_set(&path(name), 3, 1, &|case, file| {
             write_scalar(&file("0"), &image(case), &place(0)).unwrap();
-            write_labels(
-                &file("labels"),
-                &labels(),
-                if case == 1 { &form } else { &OutputForm::placed([3.0, 0.0, 5.0], directions(), SPACING) },
-            )
-            .unwrap();
+            let here = OutputForm::placed([3.0, 0.0, 5.0], directions(), SPACING);
+            write_labels(&file("labels"), &labels(), if case == 1 { &form } else { &here }).unwrap();
         });
         let (found, code, errors) = look(&path(name), 1);
         for text in [&found, &errors] {

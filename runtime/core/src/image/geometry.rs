@@ -293,7 +293,9 @@ impl Image {
         if let (Some(found), Some(expected)) = (self.spacing(), reference.spacing()) {
             let found = turn.sizes(found);
             if found.iter().zip(expected).any(|(a, b)| (a - b).abs() > SPACING_TOLERANCE * b) {
-                return Err(GridDifference::new(format!("spacing {found:?} mm"), format!("{expected:?} mm")));
+                let rounded = |mm: &[f64]| mm.iter().map(|mm| (mm * 1e5).round() / 1e5).collect::<Vec<_>>();
+                let [found, expected] = [&found, expected].map(|mm| format!("{:?} mm", rounded(mm)));
+                return Err(GridDifference::new(format!("spacing {found}"), expected));
             }
         }
         let (Some((own, other)), &[depth, height, width]) = (placed, size) else { return Ok(turn) };
