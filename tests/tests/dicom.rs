@@ -131,6 +131,35 @@ fn texts_keep_their_characters() {
     }
 }
 
+/// A cine's volumes are those of the region that holds it, whichever comes first, and two views have none.
+#[test]
+fn regions_decide_what_is_measured() {
+    let Some(python) = python("regions_decide_what_is_measured", "pydicom, numpy, PIL") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let cine = repository("models/examples/echo-phantom.gif");
+    peers(python, &[&"regions", &cine, &folder.path()]);
+    let (bundle, output) = (repository("models/echo"), folder.path().join("out"));
+    let segment = |input: &Path, more: &[&'static str]| -> Value {
+        let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> =
+            vec![&"segment", &input, &"--bundle", &bundle, &"--output", &output, &"--measure", &"--json"];
+        arguments.extend(more.iter().map(|word| word as &dyn AsRef<std::ffi::OsStr>));
+        let told: Value = serde_json::from_str(&ldseg(&arguments).ok()).unwrap();
+        told["files"][0].clone()
+    };
+    let volume = |file: &Value| file["heartbeat"]["end_diastolic_volume_ml"].as_f64();
+    let noted = |file: &Value, text: &str| file["notes"].to_string().contains(text);
+    let expected = volume(&segment(&cine, &["--pixel-spacing", "0.3"])).unwrap();
+    let inset = segment(&folder.path().join("inset.dcm"), &[]);
+    let found = volume(&inset).unwrap();
+    assert!((found / expected - 1.0).abs() < 1e-6, "{found} ml, expected {expected}");
+    assert!(noted(&inset, "different scales"), "{inset}");
+    // What the user says wins.
+    let given = segment(&folder.path().join("inset.dcm"), &["--pixel-spacing", "0.6"]);
+    assert!((volume(&given).unwrap() / expected - 8.0).abs() < 1e-5 && noted(&given, "was given"), "{given}");
+    let views = segment(&folder.path().join("views.dcm"), &[]);
+    assert!(volume(&views).is_none() && noted(&views, "shows 2 views side by side"), "{views}");
+}
+
 /// Where pydicom keeps the files of its own tests.
 fn pydicom_files(python: Python) -> PathBuf {
     let files = python().args(["-c", "import pydicom.data as d; print(d.__path__[0])"]).output().unwrap();

@@ -1,5 +1,5 @@
 """What other DICOM libraries make of files: `pixels FOLDER`, `made FOLDER`, `segmentation SEG SOURCE LABELS`, `report SR`,
-`names FOLDER` and `texts SOURCE DERIVED...`."""
+`names FOLDER`, `texts SOURCE DERIVED...` and `regions CINE FOLDER`."""
 
 import json
 import sys
@@ -186,6 +186,39 @@ def texts(*paths):
     print(json.dumps([[str(one.PatientName), str(one.get("StudyDescription"))] for one in read]))
 
 
+def region(corners, millimetres):
+    """An ultrasound region of tissue."""
+    x0, y0, x1, y1 = corners
+    return item(
+        RegionSpatialFormat=1,
+        RegionDataType=1,
+        RegionFlags=0,
+        RegionLocationMinX0=x0,
+        RegionLocationMinY0=y0,
+        RegionLocationMaxX1=x1,
+        RegionLocationMaxY1=y1,
+        PhysicalUnitsXDirection=3,
+        PhysicalUnitsYDirection=3,
+        PhysicalDeltaX=millimetres / 10,
+        PhysicalDeltaY=millimetres / 10,
+    )[0]
+
+
+def regions(cine, folder):
+    """Makes DICOM of a grey GIF of 224 x 224 pixels: with an inset of another scale first, and as two views."""
+    from PIL import Image, ImageSequence
+
+    frames = [np.asarray(frame.convert("L")) for frame in ImageSequence.Iterator(Image.open(cine))]
+    cases = {
+        "inset": [region((0, 0, 39, 39), 1.2), region((40, 0, 223, 223), 0.3)],
+        "views": [region((0, 0, 111, 223), 0.3), region((112, 0, 223, 223), 0.3)],
+    }
+    for name, found in cases.items():
+        dataset = ultrasound(np.stack(frames), SequenceOfUltrasoundRegions=found)
+        dataset.save_as(Path(folder) / f"{name}.dcm", enforce_file_format=True)
+    print(json.dumps(list(cases)))
+
+
 def segmentation(seg_path, source_path, labels_path):
     """Reads a segmentation object and compares it with the label map of the same run."""
     import highdicom
@@ -235,5 +268,5 @@ def report(path):
 
 
 if __name__ == "__main__":
-    commands = [pixels, made, segmentation, report, names, texts]
+    commands = [pixels, made, segmentation, report, names, texts, regions]
     {command.__name__: command for command in commands}[sys.argv[1]](*sys.argv[2:])

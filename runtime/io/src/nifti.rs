@@ -290,7 +290,8 @@ mod tests {
             let path = dir.path().join(name);
             fs::write(&path, bytes).unwrap();
             let read = read_recording(&path).unwrap();
-            assert_eq!((read.spatial_axes(), read.notes().len()), (3, 1), "{:?}", read.notes());
+            let told = read.notes().iter().filter(|note| note.contains("though its name says")).count();
+            assert_eq!((read.spatial_axes(), told), (3, 1), "{:?}", read.notes());
         }
         assert!(message("a.nii", &file(false, [4, 2, 2, 2, 2, 0, 0, 0], 2, 0.0, &[9; 16])).contains("one volume"));
         assert!(message("a.nii", &file(false, [3, 2, 0, 2, 0, 0, 0, 0], 2, 0.0, &[])).contains("is empty"));
