@@ -164,12 +164,24 @@ fn kinds(folder: &Path) -> Vec<Kind> {
 }
 
 /// What one entry point answers.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 struct Answer {
     labels: Vec<u8>,
     /// Area, long axis and volume of each chamber.
     measured: Vec<(String, [f64; 3])>,
     notes: Vec<String>,
+}
+
+/// Equal but for the last digit of a number, which reading JSON may change.
+impl PartialEq for Answer {
+    fn eq(&self, other: &Self) -> bool {
+        let near = |a: &[f64; 3], b: &[f64; 3]| a.iter().zip(b).all(|(a, b)| (a / b - 1.0).abs() < 1e-14);
+        let pairs = || self.measured.iter().zip(&other.measured);
+        self.labels == other.labels
+            && self.notes == other.notes
+            && self.measured.len() == other.measured.len()
+            && pairs().all(|((a, of_a), (b, of_b))| a == b && near(of_a, of_b))
+    }
 }
 
 fn measured(document: &Value) -> Vec<(String, [f64; 3])> {
@@ -267,7 +279,10 @@ fn robustness(kind: &Kind, bundle: &Path, reference: &Path, folder: &Path) -> Ve
     let clean = |point: &&Value| point["strength"].as_f64() == Some(0.0);
     let points: Vec<&Value> = told["curves"].as_array().unwrap().iter().filter(clean).collect();
     assert_eq!(points.len(), 4, "{told}");
-    assert!(points.iter().all(|point| point["dice"]["mean"].as_f64() == Some(1.0)), "{}: {points:?}", kind.name);
+    // A class that neither map holds has none.
+    let dice: Vec<Option<f64>> = points.iter().map(|point| point["dice"]["mean"].as_f64()).collect();
+    assert!(dice.iter().all(|dice| dice.is_none_or(|dice| dice == 1.0)), "{}: {points:?}", kind.name);
+    assert!(dice.iter().any(Option::is_some), "{}: {points:?}", kind.name);
     without_path(notes(&told))
 }
 

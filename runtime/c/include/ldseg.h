@@ -127,15 +127,15 @@ typedef struct {
   double postprocess;
 } LdsegTimings;
 
-// The left ventricle in one frame, by the method of discs in this plane alone.
+// A chamber of the heart in one frame, by the method of discs in this plane alone.
 typedef struct {
   // Area of the cavity.
   double area_cm2;
-  // From the middle of the mitral plane to the apex.
+  // From the middle of the mitral plane to the apex, or to the atrium's opposite wall.
   double long_axis_mm;
   // Volume of the cavity.
   double volume_ml;
-} LdsegVentricle;
+} LdsegChamber;
 
 // What a segmentation holds, in the frame's own grid, row after row without gaps.
 typedef struct {
@@ -155,11 +155,20 @@ typedef struct {
   size_t steps;
   // Where the time went.
   LdsegTimings timings;
-  // Whether `ventricle` holds measurements. It does not where the bundle has no classes "left ventricle" and
-  // "myocardium", the frame's spacing is not known, or the label map shows no ventricle with a mitral plane.
+  // Whether `ventricle` holds measurements. It does not where the bundle declares no measures of the left heart, the
+  // frame's spacing is not known, or the label map shows no ventricle with a mitral plane.
   bool measured;
   // The left ventricle; all zeros where it was not measured.
-  LdsegVentricle ventricle;
+  LdsegChamber ventricle;
+  // The same for `atrium`, which has to border on the ventricle.
+  bool atrium_measured;
+  // The left atrium; all zeros where it was not measured.
+  LdsegChamber atrium;
+  // Number of notes.
+  size_t note_count;
+  // `note_count` strings, UTF-8: what was not taken as it is, such as the luminance of a colour frame by a bundle of
+  // grey images.
+  const char *const *notes;
 } LdsegView;
 
 #ifdef __cplusplus
