@@ -443,7 +443,10 @@ impl Recipe {
             return fail("training: learning_rate, gradient_clip and checkpoint_minutes must be positive".into());
         }
         if t.checkpoint_minutes > MAX_MINUTES {
-            return fail(format!("training.checkpoint_minutes is {}, expected {MAX_MINUTES} at most", t.checkpoint_minutes));
+            return fail(format!(
+                "training.checkpoint_minutes is {}, expected {MAX_MINUTES} at most",
+                t.checkpoint_minutes
+            ));
         }
         if !(0.0..1.0).contains(&t.ema_decay) {
             return fail(format!("training.ema_decay is {}, expected 0 to below 1", t.ema_decay));

@@ -47,8 +47,9 @@ fn read(path: &Path) -> Result<LabelFile> {
     let start = start_of(path)?;
     let kind = Kind::of(&start);
     if let Some(unfit) = unfit(path, kind)? {
-        let message =
-            format!("is {unfit}, which does not keep values as they are; expected a lossless label map, such as PNG or NIfTI");
+        let message = format!(
+            "is {unfit}, which does not keep values as they are; expected a lossless label map, such as PNG or NIfTI"
+        );
         return Err(Error::new(ErrorKind::Format, message));
     }
     let indexed = match kind {
@@ -63,7 +64,8 @@ fn read(path: &Path) -> Result<LabelFile> {
     }
     let mut image = read_image(path)?;
     let data = image.with_channels(1).map(|values| values.to_owned());
-    let coloured = "is coloured, expected a label map of one channel, or a picture with a palette whose indices are the labels";
+    let coloured =
+        "is coloured, expected a label map of one channel, or a picture with a palette whose indices are the labels";
     image.data = data.map_err(|_| Error::new(ErrorKind::Format, coloured))?;
     check_values(image.data.view())?;
     Ok(LabelFile { image, palette: None })

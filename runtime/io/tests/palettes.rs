@@ -44,7 +44,8 @@ fn indices_are_those_that_pillow_reads() {
             panic!("{}", String::from_utf8_lossy(&output.stderr));
         }
         _ => {
-            let note = "SKIPPED: palettes by Pillow, as python3 has not all of numpy, PIL; scripts/test.sh fetches them\n";
+            let note =
+                "SKIPPED: palettes by Pillow, as python3 has not all of numpy, PIL; scripts/test.sh fetches them\n";
             let _ = std::io::stderr().write_all(note.as_bytes());
             return;
         }

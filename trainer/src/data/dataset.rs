@@ -189,7 +189,8 @@ impl Dataset {
         }
         if let Some(first) = errors.first() {
             let problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            let message = format!("{} of {} cases can't be loaded: {}", errors.len(), cases.len(), first_few(&problems));
+            let message =
+                format!("{} of {} cases can't be loaded: {}", errors.len(), cases.len(), first_few(&problems));
             return Err(Error::new(first.kind(), message));
         }
         let notes = notes(&cases, &loaded, &class_of_value);
@@ -285,12 +286,17 @@ mod tests {
         let mut labels = GrayImage::new(8, 4);
         labels.put_pixel(3, 0, image::Luma([7]));
         labels.save(dir.path().join("a_gt.png")).unwrap();
-        let load = |class_values| Dataset::load(discover(dir.path()).unwrap(), &Spec { class_values, ..spec() }).unwrap();
+        let load =
+            |class_values| Dataset::load(discover(dir.path()).unwrap(), &Spec { class_values, ..spec() }).unwrap();
         let data = load(vec![vec![0], vec![7], vec![255]]);
-        let notes: Vec<_> = data.notes.iter().map(|(note, count, file)| (note.as_str(), *count, file.clone())).collect();
+        let notes: Vec<_> =
+            data.notes.iter().map(|(note, count, file)| (note.as_str(), *count, file.clone())).collect();
         let expected = "class 1 vanishes: 1 of 4 x 8 voxels, none on the network's grid of 2 x 4";
         assert_eq!(notes[0], (expected, 1, dir.path().join("a_gt.png")));
-        assert!(notes.len() == 2 && notes[1].0.contains("7 (1 cases, such as a) and 255 (1 cases, such as b)"), "{notes:?}");
+        assert!(
+            notes.len() == 2 && notes[1].0.contains("7 (1 cases, such as a) and 255 (1 cases, such as b)"),
+            "{notes:?}"
+        );
         assert_eq!(load(vec![vec![0], vec![7, 255]]).notes.len(), 1);
         assert_eq!(data.classes_present(4), [true, false, true, false]);
 

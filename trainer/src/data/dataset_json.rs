@@ -56,8 +56,9 @@ impl Declared {
 
     fn label(&mut self, key: &str, value: &Value) -> Result<()> {
         let wrong = || {
-            let message =
-                format!("labels has `{key}: {value}`, expected a name with a value from 0 to 255 or a list of such values");
+            let message = format!(
+                "labels has `{key}: {value}`, expected a name with a value from 0 to 255 or a list of such values"
+            );
             Error::new(ErrorKind::Format, message)
         };
         let number = |value: &Value| value.as_u64().and_then(|value| u8::try_from(value).ok());
@@ -82,7 +83,8 @@ impl Declared {
 
     /// Names each value that regions alone speak of by these.
     fn name_regions(&mut self) {
-        let values: std::collections::BTreeSet<u8> = self.regions.iter().flat_map(|(_, values)| values).copied().collect();
+        let values: std::collections::BTreeSet<u8> =
+            self.regions.iter().flat_map(|(_, values)| values).copied().collect();
         for value in values.into_iter().filter(|value| !self.names.contains_key(value)).collect::<Vec<_>>() {
             let holding = self.regions.iter().filter(|(_, values)| values.contains(&value));
             let names: Vec<&str> = holding.map(|(name, _)| name.as_str()).collect();
@@ -99,7 +101,8 @@ impl Declared {
         if let Some(ignore) = self.ignore
             && let Some(class) = classes.iter().find(|class| class.values.contains(&ignore))
         {
-            let what = format!("dataset.json calls the label value {ignore} `ignore`: voxels that say nothing of a class");
+            let what =
+                format!("dataset.json calls the label value {ignore} `ignore`: voxels that say nothing of a class");
             if class.values == [ignore] {
                 let message = format!(
                     "{what}; they are no class to learn, and leaving them out of the loss is not supported: add the value to \
@@ -144,7 +147,8 @@ mod tests {
 
     #[test]
     fn both_versions_name_labels_and_channels() {
-        let second = parse(r#"{"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "a": 1}}"#).unwrap();
+        let second =
+            parse(r#"{"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "a": 1}}"#).unwrap();
         assert_eq!((second.channels, names(&second)), (Some(2), vec![(0, "background"), (1, "a")]));
         let first = parse(r#"{"modality": {"0": "MRI"}, "labels": {"0": "background", "1": "a"}, "numTraining": 7}"#);
         let first = first.unwrap();
@@ -169,7 +173,10 @@ mod tests {
         assert_eq!(declared.ignore, Some(2));
         let own = [class("background", &[0]), class("a", &[1]), class("ignore", &[2])];
         let error = declared.check_classes(&own).unwrap_err();
-        assert!(error.kind() == ErrorKind::Setting && error.to_string().contains("the label value 2 `ignore`"), "{error}");
+        assert!(
+            error.kind() == ErrorKind::Setting && error.to_string().contains("the label value 2 `ignore`"),
+            "{error}"
+        );
         let joined = [class("background", &[0, 2]), class("a", &[1])];
         let notes = declared.check_classes(&joined).unwrap();
         assert!(notes.len() == 1 && notes[0].ends_with("trains them as `background`"), "{notes:?}");

@@ -373,7 +373,8 @@ mod tests {
 
     #[test]
     fn the_decathlon_has_names_without_channels() {
-        let files = ["imagesTr/h_001.nii.gz", "imagesTr/h_002.nii.gz", "labelsTr/h_001.nii.gz", "labelsTr/h_002.nii.gz"];
+        let files =
+            ["imagesTr/h_001.nii.gz", "imagesTr/h_002.nii.gz", "labelsTr/h_001.nii.gz", "labelsTr/h_002.nii.gz"];
         let all = [&files[..], &["dataset.json"]].concat();
         assert_eq!(found(&all), pairs(&[("h_001", "h_001"), ("h_002", "h_002")]));
         let dir = folder(&[&all[..], &["imagesTr/h_003_0000.nii.gz"]].concat());

@@ -188,7 +188,9 @@ impl Inspection {
             }
         }
         let missing = names.iter().filter(|(value, _)| !values.contains_key(value));
-        found.extend(missing.map(|(value, name)| format!("no case holds the label value {value}, `{name}` in dataset.json")));
+        found.extend(
+            missing.map(|(value, name)| format!("no case holds the label value {value}, `{name}` in dataset.json")),
+        );
         if let Some((cases, _)) = self.declared.ignore.and_then(|ignore| values.get(&ignore)) {
             found.push(format!(
                 "{} cases, such as {}, hold voxels that dataset.json wants ignored: leaving them out of the loss is not \

@@ -204,7 +204,9 @@ impl NetworkConfig {
         }
         let levels = [self.context_widths.len(), self.denoiser_widths.len()];
         if levels.iter().any(|levels| *levels > MAX_LEVELS) {
-            return fail(format!("context_widths and denoiser_widths have {levels:?} levels, expected {MAX_LEVELS} at most"));
+            return fail(format!(
+                "context_widths and denoiser_widths have {levels:?} levels, expected {MAX_LEVELS} at most"
+            ));
         }
         let coarsest = 1 << self.context_widths.len().max(self.denoiser_widths.len().max(1) - 1);
         if let Some(n) = self.input_size.iter().find(|n| **n == 0 || *n % (self.downsampling * coarsest) != 0) {

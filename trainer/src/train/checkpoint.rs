@@ -226,9 +226,9 @@ impl Checkpoints {
     pub fn newest(&self) -> Result<Option<Newest>> {
         let (mut damaged, mut found) = (Vec::new(), Vec::new());
         for pointer in [Which::Last.pointer(), PREVIOUS, Which::Best.pointer()] {
-            let read = self.target(pointer).and_then(|target| {
-                target.map(|(name, sums)| self.read(&name, sums.as_deref())).transpose()
-            });
+            let read = self
+                .target(pointer)
+                .and_then(|target| target.map(|(name, sums)| self.read(&name, sums.as_deref())).transpose());
             match read {
                 Ok(Some(checkpoint)) if pointer == Which::Last.pointer() => {
                     let (dir, state) = checkpoint;
@@ -297,7 +297,10 @@ fn check_sums(dir: &Path, sums: Option<&str>) -> Result<()> {
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && sums.is_none() => {
-            eprintln!("note: {}: has no {SUMS_FILE}, as of older versions; whether it is whole is not known", dir.display());
+            eprintln!(
+                "note: {}: has no {SUMS_FILE}, as of older versions; whether it is whole is not known",
+                dir.display()
+            );
             return Ok(());
         }
         Err(e) => return Err(io(&path, "cannot be read", e)),
@@ -310,7 +313,10 @@ fn check_sums(dir: &Path, sums: Option<&str>) -> Result<()> {
         let bytes = fs::read(&path).map_err(|e| io(&path, "cannot be read", e))?;
         let digest = sha256(&bytes);
         if !text.lines().any(|line| line.split_once("  ") == Some((&digest, file))) {
-            return damaged(&path, &format!("was altered: its SHA-256 is {digest}, {SUMS_FILE} beside it says another"));
+            return damaged(
+                &path,
+                &format!("was altered: its SHA-256 is {digest}, {SUMS_FILE} beside it says another"),
+            );
         }
     }
     Ok(())
@@ -324,7 +330,8 @@ pub fn check_finite<const D: usize>(networks: &Networks<D>) -> Result<()> {
     let mut look = NotFinite { count: 0, unread: false };
     networks.visit(&mut look);
     if look.count > 0 || look.unread {
-        let message = format!("{} weights are not finite: such networks compute nothing, and are not written", look.count);
+        let message =
+            format!("{} weights are not finite: such networks compute nothing, and are not written", look.count);
         return Err(Error::new(ErrorKind::Engine, message));
     }
     Ok(())
@@ -435,7 +442,10 @@ mod tests {
                 flipped[at] ^= 1;
                 fs::write(&path, flipped).unwrap();
                 let error = checkpoints.find(Which::Last).unwrap_err();
-                assert!(error.to_string().contains(file.trim_start_matches("../")) || file == "../last", "{file}: {error}");
+                assert!(
+                    error.to_string().contains(file.trim_start_matches("../")) || file == "../last",
+                    "{file}: {error}"
+                );
                 let found = newest();
                 assert_eq!((found.state.step, found.damaged.len()), (2, 1), "{file}, byte {at}");
             }
@@ -475,7 +485,10 @@ mod tests {
         };
         for (networks, average) in [(&bad, &good), (&good, &bad)] {
             let error = save(networks, average).unwrap_err();
-            assert!(error.kind() == ErrorKind::Engine && error.to_string().contains("weights are not finite"), "{error}");
+            assert!(
+                error.kind() == ErrorKind::Engine && error.to_string().contains("weights are not finite"),
+                "{error}"
+            );
         }
         assert!(checkpoints.newest().unwrap().is_none());
         let path = run.path().join("average.bpk");

@@ -218,7 +218,12 @@ mod tests {
             let patches = patches.then(|| Patches::new(&mut image, &labels, Normalisation::MinMax));
             Sample { image, labels, patches }
         };
-        let dataset = Arc::new(Dataset { digests: vec![], notes: Vec::new(), cases: Vec::new(), samples: (0..5).map(sample).collect() });
+        let dataset = Arc::new(Dataset {
+            digests: vec![],
+            notes: Vec::new(),
+            cases: Vec::new(),
+            samples: (0..5).map(sample).collect(),
+        });
         LoaderSpec {
             dataset,
             augmentation: Augmentation::default(),

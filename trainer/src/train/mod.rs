@@ -32,11 +32,11 @@ use crate::export;
 use crate::model::{NetworkConfig, Networks, Preset};
 use crate::recipe::{Optimiser, Recipe};
 use checkpoint::{Checkpoints, State, Which, load_networks};
-pub use run_folder::{CASES_FILE, RECIPE_FILE, SPLIT_FILE};
 use loader::{Batch, LoaderSpec};
 use loss::Shares;
 use progress::Progress;
 use run_folder::StoredSplit;
+pub use run_folder::{CASES_FILE, RECIPE_FILE, SPLIT_FILE};
 use validate::validate;
 
 /// How a run ended.
@@ -197,13 +197,7 @@ fn thread_pools(recipe: &Recipe, device: &Device) -> Result<Vec<ThreadPool>> {
 
 impl<'a, const D: usize> Trainer<'a, D> {
     /// Weights first: where they come from another run or a bundle, what is wrong there is told before the data are read.
-    fn new(
-        recipe: &'a Recipe,
-        sides: Sides,
-        run: &Path,
-        trace: Option<&Path>,
-        device: &'a Device,
-    ) -> Result<Self> {
+    fn new(recipe: &'a Recipe, sides: Sides, run: &Path, trace: Option<&Path>, device: &'a Device) -> Result<Self> {
         let config = recipe.network();
         device.seed(recipe.seed);
         let mut networks = Networks::<D>::new(&config, device);

@@ -54,7 +54,8 @@ pub fn enter(run: &Path, recipe: &str, resume: bool) -> Result<Option<File>> {
 
 fn lock(run: &Path) -> Result<Option<File>> {
     let path = run.join(LOCK_FILE);
-    let file = File::create(&path).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be written", e).in_file(&path))?;
+    let file =
+        File::create(&path).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be written", e).in_file(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => {
@@ -62,7 +63,10 @@ fn lock(run: &Path) -> Result<Option<File>> {
             Err(Error::new(ErrorKind::Io, message).in_file(run))
         }
         Err(TryLockError::Error(error)) => {
-            eprintln!("note: {}: cannot be locked ({error}); take care that no other process trains there", run.display());
+            eprintln!(
+                "note: {}: cannot be locked ({error}); take care that no other process trains there",
+                run.display()
+            );
             Ok(None)
         }
     }
@@ -327,7 +331,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = folder.path().join("run");
         let error = enter(&run, "recipe", true).unwrap_err();
-        assert!(error.kind() == ErrorKind::Setting && error.to_string().contains("holds no run to go on with"), "{error}");
+        assert!(
+            error.kind() == ErrorKind::Setting && error.to_string().contains("holds no run to go on with"),
+            "{error}"
+        );
         assert!(!run.exists());
         let lock = enter(&run, "recipe", false).unwrap();
         let error = enter(&run, "recipe", false).unwrap_err();

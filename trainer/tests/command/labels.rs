@@ -77,10 +77,12 @@ fn one_class_that_is_stored_in_two_ways_is_named_and_proposed_as_one() {
     for number in [1, 3, 5] {
         label(&place, number, |x, _| if x > 20 { 255 } else { 0 });
     }
-    let recipe = super::RECIPE.replace("values: [1]}", "values: [1]}\n- {name: other, colour: [0, 90, 0], values: [255]}");
+    let recipe =
+        super::RECIPE.replace("values: [1]}", "values: [1]}\n- {name: other, colour: [0, 90, 0], values: [255]}");
     fs::write(place.path("recipe.yaml"), recipe).unwrap();
     let (inspected, trained) = both(&place);
-    let expected = "the label values 1 (3 cases, such as c00) and 255 (3 cases, such as c01) never occur in one label map";
+    let expected =
+        "the label values 1 (3 cases, such as c00) and 255 (3 cases, such as c01) never occur in one label map";
     inspected.says(expected);
     trained.ok().says("never occur in one label map");
     place.run(&["inspect", "data", "--write-recipe", "proposed.yaml"]);
@@ -106,13 +108,15 @@ fn structures_that_vanish_on_the_grid_are_told_with_their_sizes() {
     inspected.says("(1 of 512 x 512 voxels, none on the network's grid of 256 x 256)");
     let trained = trained.ok();
     trained.says("class 1 vanishes: 1 of 512 x 512 voxels, none on the network's grid of 32 x 32");
-    trained.says("note: no case shows class 1, `disc` (label values [1]), on the network's grid: it will not be learned");
+    trained
+        .says("note: no case shows class 1, `disc` (label values [1]), on the network's grid: it will not be learned");
 }
 
 #[test]
 fn a_class_that_no_case_has_is_named() {
     let place = Place::new(6);
-    let recipe = super::RECIPE.replace("values: [1]}", "values: [1]}\n- {name: other, colour: [0, 90, 0], values: [2, 3]}");
+    let recipe =
+        super::RECIPE.replace("values: [1]}", "values: [1]}\n- {name: other, colour: [0, 90, 0], values: [2, 3]}");
     fs::write(place.path("recipe.yaml"), recipe).unwrap();
     place.fit(&[]).ok().says("note: no case shows class 2, `other` (label values [2, 3])");
 }
@@ -159,7 +163,8 @@ fn nnunet(json: &str) -> Place {
 
 #[test]
 fn version_1_of_dataset_json_keeps_its_names() {
-    let place = nnunet(r#"{"modality": {"0": "MRI"}, "labels": {"0": "background", "1": "Anterior"}, "numTraining": 6}"#);
+    let place =
+        nnunet(r#"{"modality": {"0": "MRI"}, "labels": {"0": "background", "1": "Anterior"}, "numTraining": 6}"#);
     place.run(&["inspect", "data", "--write-recipe", "proposed.yaml"]).ok().says("Anterior");
     let proposed = fs::read_to_string(place.path("proposed.yaml")).unwrap();
     assert!(proposed.contains("{name: \"Anterior\", colour: [220, 50, 47], values: [1]}"), "{proposed}");
@@ -198,13 +203,15 @@ fn regions_are_named() {
 
 #[test]
 fn as_many_channels_and_cases_as_dataset_json_says() {
-    let four = r#"{"channel_names": {"0": "FLAIR", "1": "T1", "2": "T1CE", "3": "T2"}, "labels": {"background": 0, "a": 1}}"#;
+    let four =
+        r#"{"channel_names": {"0": "FLAIR", "1": "T1", "2": "T1CE", "3": "T2"}, "labels": {"background": 0, "a": 1}}"#;
     let place = nnunet(four);
     let (inspected, trained) = both(&place);
     inspected.says("c00 has one file of 1 channels, dataset.json names 4 channels");
     trained.fails(1, "c00 has one file of 1 channels, dataset.json names 4 channels");
 
-    let place = nnunet(r#"{"channel_names": {"0": "T1"}, "labels": {"background": 0, "a": 1, "b": 2}, "numTraining": 7}"#);
+    let place =
+        nnunet(r#"{"channel_names": {"0": "T1"}, "labels": {"background": 0, "a": 1, "b": 2}, "numTraining": 7}"#);
     let (inspected, trained) = both(&place);
     let expected = "dataset.json has numTraining 7, but there are 6 cases";
     inspected.says(expected);

@@ -57,7 +57,9 @@ fn the_split_of_a_run_holds_when_the_data_change() {
     // A list of patients that by now puts one patient on both sides.
     let rows: String = (0..10).map(|number| format!("c{number:02},p\n")).collect();
     fs::write(place.path("data/patient_ids.csv"), format!("name,patient\n{rows}")).unwrap();
-    place.fit(&["--resume"]).fails(2, "are of one patient, `p`, but this run validates on one and learns from the other");
+    place
+        .fit(&["--resume"])
+        .fails(2, "are of one patient, `p`, but this run validates on one and learns from the other");
 }
 
 #[test]
@@ -98,7 +100,8 @@ fn termination_and_hangup_save_as_ctrl_c_does() {
         let child = start(&place, &LONG);
         wait_for(&place.path("run/checkpoints/last"));
         signal(&child, name);
-        Ran::of(child.wait_with_output().unwrap()).fails(3, "stopped, and saved: the same command with --resume goes on");
+        Ran::of(child.wait_with_output().unwrap())
+            .fails(3, "stopped, and saved: the same command with --resume goes on");
         // It goes on, and stops again.
         let child = start(&place, &[&LONG[..], &["--resume"]].concat());
         sleep(Duration::from_millis(300));
@@ -144,7 +147,8 @@ fn a_second_process_in_one_run_folder_is_refused() {
     signal(&child, "-TERM");
     Ran::of(child.wait_with_output().unwrap()).fails(3, "going on after step");
     let metrics = fs::read_to_string(place.path("run/metrics.csv")).unwrap();
-    let epochs: Vec<usize> = metrics.lines().skip(1).map(|row| row.split(',').next().unwrap().parse().unwrap()).collect();
+    let epochs: Vec<usize> =
+        metrics.lines().skip(1).map(|row| row.split(',').next().unwrap().parse().unwrap()).collect();
     assert_eq!(epochs, (1..=epochs.len()).collect::<Vec<_>>());
 }
 
@@ -223,7 +227,9 @@ fn no_damaged_checkpoint_is_exported() {
 #[test]
 fn what_no_machine_could_do_is_wrong_usage() {
     let place = Place::new(6);
-    for setting in ["network.input_size=[100000, 100000]", "training.batch_size=1000000000", "network.widths=[8, 99999999]"] {
+    for setting in
+        ["network.input_size=[100000, 100000]", "training.batch_size=1000000000", "network.widths=[8, 99999999]"]
+    {
         place.fit(&["--set", setting]).fails(2, "recipe.yaml: ");
         assert!(!place.path("run").exists());
     }

@@ -68,7 +68,8 @@ impl<'a> Weights<'a> {
     /// [`ErrorKind::Bundle`] for NaN, and for an infinite value among others. One that is alone may be the bound of a Clip.
     pub(super) fn check(&self) -> Result<()> {
         let mut seen = Seen::default();
-        let floats = |bytes: &[u8]| bytes.as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect();
+        let floats =
+            |bytes: &[u8]| bytes.as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect();
         let doubles = |bytes: &[u8]| bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
         let halves = |bytes: &[u8]| -> Vec<f64> {
             bytes.as_chunks::<2>().0.iter().filter_map(|b| half(self.kind, u16::from_le_bytes(*b))).collect()

@@ -211,7 +211,8 @@ fn read_list(path: &Path, titles: [&str; 2]) -> Result<BTreeMap<String, String>>
         match (row.get(name), row.get(patient)) {
             (Some(name), Some(patient)) if !patient.is_empty() => {
                 if let Some(other) = ids.insert(name.clone(), patient.clone()).filter(|other| other != patient) {
-                    let message = format!("line {}: gives {name} to `{patient}`, an earlier one to `{other}`", number + 2);
+                    let message =
+                        format!("line {}: gives {name} to `{patient}`, an earlier one to `{other}`", number + 2);
                     return Err(wrong(message));
                 }
             }

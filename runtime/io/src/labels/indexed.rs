@@ -116,7 +116,8 @@ fn tiff(bytes: &[u8]) -> Result<Option<Indexed>> {
     }
     let palette = directory.colours();
     let mut grey = bytes.to_vec();
-    let short = if directory.big_endian { (BLACK_IS_ZERO as u16).to_be_bytes() } else { (BLACK_IS_ZERO as u16).to_le_bytes() };
+    let short =
+        if directory.big_endian { (BLACK_IS_ZERO as u16).to_be_bytes() } else { (BLACK_IS_ZERO as u16).to_le_bytes() };
     grey[photometric.at..photometric.at + 2].copy_from_slice(&short);
     let decoder = TiffDecoder::new(Cursor::new(grey)).map_err(failed)?;
     let (w, h) = decoder.dimensions();

@@ -82,7 +82,11 @@ fn tiff_with_palette(big_endian: bool, compression: u16) -> Vec<u8> {
     for (tag, kind, count, value) in entries {
         bytes.extend([short(tag), short(kind)].concat());
         bytes.extend(long(count));
-        bytes.extend(if kind == 3 && count == 1 { [short(value as u16), [0; 2]].concat() } else { long(value).to_vec() });
+        bytes.extend(if kind == 3 && count == 1 {
+            [short(value as u16), [0; 2]].concat()
+        } else {
+            long(value).to_vec()
+        });
     }
     bytes.extend(long(0));
     bytes.extend(INDICES);
