@@ -102,13 +102,18 @@ impl Spec {
     }
 }
 
-/// Loads one case: image and labels turned to the recipe's orientation and resampled to the network's grid, stored values mapped to class indices.
+/// Loads one case: image and labels turned to the recipe's orientation and resampled to the network's grid, stored values
+/// mapped to class indices. Also what was noted of the image.
 ///
 /// # Errors
 /// Those of reading; [`ErrorKind::ShapeMismatch`] if image and labels have different grids, or another number of axes or
 /// channels than the network; [`ErrorKind::Format`] for a stored value that is of no class; [`ErrorKind::Setting`] if the
 /// classes contradict each other.
-fn load_case(case: &Case, spec: &Spec) -> Result<Loaded> {
+pub fn load_case(case: &Case, spec: &Spec) -> Result<(Sample, Vec<String>)> {
+    load(case, spec).map(|loaded| (loaded.sample, loaded.notes))
+}
+
+fn load(case: &Case, spec: &Spec) -> Result<Loaded> {
     let class_of_value = spec.class_of_value()?;
     let prepared = Prepared::open(&case.images, spec.channels, &Wish::default())?;
     let image = prepared.still()?;
@@ -190,7 +195,7 @@ impl Dataset {
     /// If any case can't be loaded: the kind of the first such error, the first few spelt out and their number.
     pub fn load(cases: Vec<Case>, spec: &Spec) -> Result<Self> {
         let class_of_value = spec.class_of_value()?;
-        let results = on_all_cores(cases.iter().collect(), |case| load_case(case, spec));
+        let results = on_all_cores(cases.iter().collect(), |case| load(case, spec));
         let mut palettes = Palettes::default();
         let (mut loaded, mut errors) = (Vec::new(), Vec::new());
         for (case, result) in cases.iter().zip(results) {

@@ -12,7 +12,7 @@ mod patches;
 mod split;
 
 pub use augment::{Augmentation, augment};
-pub use dataset::{Dataset, Sample, Spec};
+pub use dataset::{Dataset, Sample, Spec, load_case};
 pub use dataset_json::Declared;
 pub use discover::{Case, Found, Layout, discover, find_all};
 pub use patches::{PatchSpec, Patches, augment_patch};
