@@ -29,7 +29,7 @@ const CHANGED_EVERY: usize = 3;
 
 /// The answer about one image, beside the truth.
 #[derive(Debug, Clone)]
-pub struct Record {
+pub(super) struct Record {
     /// The case's name.
     pub name: String,
     /// Whose image it is.
@@ -50,7 +50,7 @@ pub struct Record {
 
 impl Record {
     /// The samples of another answer about the same image.
-    pub fn take_samples(&mut self, other: Self) {
+    pub(super) fn take_samples(&mut self, other: Self) {
         self.ventricle[0].samples.clone_from(&other.ventricle[0].samples);
         for (own, other) in self.measured.iter_mut().zip(other.measured) {
             own.samples = other.samples;
@@ -60,7 +60,7 @@ impl Record {
 
 /// A measure as it was found and as it is.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pair {
+pub(super) struct Pair {
     /// What is measured.
     pub quantity: Quantity,
     /// `None` where it could not be measured.
@@ -72,7 +72,7 @@ pub struct Pair {
 }
 
 /// What answers: a bundle, at some temperature, with some number of samples.
-pub struct Asked<'a> {
+pub(super) struct Asked<'a> {
     /// The networks.
     pub bundle: &'a Bundle,
     /// Its manifest, or that with a temperature.
@@ -127,7 +127,7 @@ impl Asked<'_> {
     ///
     /// # Errors
     /// Those of reading and segmenting.
-    pub fn voxels(&self, cases: &[Case], classes: &[ClassSpec]) -> Result<Vec<Voxels>> {
+    pub(super) fn voxels(&self, cases: &[Case], classes: &[ClassSpec]) -> Result<Vec<Voxels>> {
         self.on_all_cores(cases, |segmenter, case| {
             let (found, _) = self.segment(segmenter, case)?;
             let reference = self.reference(case, classes, &found)?;
@@ -144,7 +144,7 @@ impl Asked<'_> {
     ///
     /// # Errors
     /// Those of reading, segmenting and measuring.
-    pub fn records(&self, cases: &[Case], classes: &[ClassSpec], spacing: [f64; 2]) -> Result<Vec<Record>> {
+    pub(super) fn records(&self, cases: &[Case], classes: &[ClassSpec], spacing: [f64; 2]) -> Result<Vec<Record>> {
         let heart = LeftHeart::of(&self.manifest);
         self.on_all_cores(cases, |segmenter, case| {
             let (found, prepared) = self.segment(segmenter, case)?;
@@ -180,7 +180,7 @@ impl Asked<'_> {
     ///
     /// # Errors
     /// Those of reading and segmenting.
-    pub fn training_statistics(
+    pub(super) fn training_statistics(
         &self,
         cases: &[Case],
         spec: &Spec,
@@ -229,7 +229,7 @@ fn pairs(own: &Measured, truth: &Measured, samples: &[Measured]) -> Vec<Pair> {
 
 /// Everything that was measured, by patient: each image's, and end-diastole with end-systole where two cases are called
 /// alike but for `_ED` and `_ES` at the end, as in CAMUS.
-pub fn by_patient(records: &[Record]) -> BTreeMap<String, Vec<Pair>> {
+pub(super) fn by_patient(records: &[Record]) -> BTreeMap<String, Vec<Pair>> {
     let mut all: BTreeMap<String, Vec<Pair>> = BTreeMap::new();
     for record in records {
         let own = all.entry(record.patient.clone()).or_default();

@@ -9,7 +9,7 @@ use super::collect::{Pair, Record, by_patient};
 
 /// What is fitted to records.
 #[derive(Debug, Clone)]
-pub struct Fitted {
+pub(super) struct Fitted {
     /// For each class but the background that some image shows.
     pub maps: Vec<DiceMap>,
     /// For each class: the expected Dice, mapped, that the asked part of structures is below.
@@ -20,7 +20,7 @@ pub struct Fitted {
 
 impl Fitted {
     /// Fits maps, thresholds at a rate of unsure structures, and intervals at a level.
-    pub fn to(manifest: &Manifest, records: &[&Record], rate: f64, level: f64) -> Self {
+    pub(super) fn to(manifest: &Manifest, records: &[&Record], rate: f64, level: f64) -> Self {
         let (mut maps, mut unsure_below) = (Vec::new(), vec![None; manifest.classes.len()]);
         for (index, class) in manifest.classes.iter().enumerate().skip(1) {
             let pairs = dice_pairs(records.iter().copied(), index);
@@ -46,7 +46,7 @@ impl Fitted {
 }
 
 /// Expected and true Dice of a class in all images that were found to show it.
-pub fn dice_pairs<'a>(records: impl Iterator<Item = &'a Record>, class: usize) -> Vec<(f64, f64)> {
+pub(super) fn dice_pairs<'a>(records: impl Iterator<Item = &'a Record>, class: usize) -> Vec<(f64, f64)> {
     records
         .filter_map(|record| Some((record.expected_dice.get(class).copied()??, *record.dice.get(class)?)))
         .filter(|(_, dice)| dice.is_finite())
@@ -54,7 +54,7 @@ pub fn dice_pairs<'a>(records: impl Iterator<Item = &'a Record>, class: usize) -
 }
 
 /// Each patient's scores of one quantity.
-pub fn scores<'a>(patients: impl Iterator<Item = &'a Vec<Pair>>, quantity: Quantity) -> Vec<Vec<f64>> {
+pub(super) fn scores<'a>(patients: impl Iterator<Item = &'a Vec<Pair>>, quantity: Quantity) -> Vec<Vec<f64>> {
     let own = |pairs: &Vec<Pair>| {
         let of = pairs.iter().filter(|pair| pair.quantity == quantity);
         of.map(|pair| quantity.scale().score(pair.found, pair.truth)).collect()
@@ -63,7 +63,7 @@ pub fn scores<'a>(patients: impl Iterator<Item = &'a Vec<Pair>>, quantity: Quant
 }
 
 /// Groups of patients, each to be judged by what is fitted to the others: which group a record belongs to.
-pub fn groups(records: &[Record], most: usize) -> Vec<usize> {
+pub(super) fn groups(records: &[Record], most: usize) -> Vec<usize> {
     let mut patients: BTreeMap<&str, usize> = BTreeMap::new();
     for record in records {
         let next = patients.len();
@@ -75,14 +75,14 @@ pub fn groups(records: &[Record], most: usize) -> Vec<usize> {
 
 /// How unsure structures differ from the others, and expected from true Dice, over some images.
 #[derive(Debug, Clone, Default)]
-pub struct DiceTable {
+pub(super) struct DiceTable {
     /// (expected as it was, expected as mapped, true, whether flagged).
     rows: Vec<(f64, f64, f64, bool)>,
 }
 
 impl DiceTable {
     /// Adds the class's structures in `records`, by what was fitted to others.
-    pub fn add(&mut self, records: &[&Record], class: usize, name: &str, fitted: &Fitted) {
+    pub(super) fn add(&mut self, records: &[&Record], class: usize, name: &str, fitted: &Fitted) {
         let Some(map) = fitted.maps.iter().find(|map| map.class == name) else { return };
         for (expected, dice) in dice_pairs(records.iter().copied(), class) {
             let mapped = map.apply(expected);
@@ -93,7 +93,7 @@ impl DiceTable {
 
     /// A row of a table: structures, mean true Dice, mean of expected less true before and after, rank correlation, part
     /// that is flagged, true Dice of what is and of what isn't.
-    pub fn line(&self, name: &str) -> String {
+    pub(super) fn line(&self, name: &str) -> String {
         let mean = |take: &dyn Fn(&(f64, f64, f64, bool)) -> Option<f64>| {
             let values: Vec<f64> = self.rows.iter().filter_map(take).collect();
             values.iter().sum::<f64>() / values.len() as f64
@@ -114,13 +114,13 @@ impl DiceTable {
     }
 
     /// The table's head.
-    pub const HEAD: &str = "| class | structures | Dice | expected less true, as it was | calibrated | rank correlation | unsure | \
+    pub(super) const HEAD: &str = "| class | structures | Dice | expected less true, as it was | calibrated | rank correlation | unsure | \
                             their Dice | others' |\n|---|---|---|---|---|---|---|---|---|";
 }
 
 /// How intervals fared, over some patients.
 #[derive(Debug, Clone, Default)]
-pub struct IntervalTable {
+pub(super) struct IntervalTable {
     scores: Vec<Vec<f64>>,
     inside: Vec<Vec<f64>>,
     widths: Vec<f64>,
@@ -130,7 +130,7 @@ pub struct IntervalTable {
 
 impl IntervalTable {
     /// Adds patients, judged by what was fitted to others.
-    pub fn add<'a>(
+    pub(super) fn add<'a>(
         &mut self,
         patients: impl Iterator<Item = &'a Vec<Pair>>,
         quantity: Quantity,
@@ -160,7 +160,7 @@ impl IntervalTable {
 
     /// A row: patients, measurements, mean error, part of the patients inside and mean width; the same for the middle part
     /// of the samples.
-    pub fn line(&self, quantity: Quantity) -> Option<String> {
+    pub(super) fn line(&self, quantity: Quantity) -> Option<String> {
         let patients = self.scores.iter().filter(|own| !own.is_empty()).count();
         let all: Vec<f64> = self.scores.iter().flatten().copied().filter(|score| score.is_finite()).collect();
         if patients == 0 {
@@ -191,7 +191,7 @@ impl IntervalTable {
     }
 
     /// The table's head.
-    pub const HEAD: &str = "| measure | patients | measurements | mean error, % | inside | width, % | inside, samples' middle | its \
+    pub(super) const HEAD: &str = "| measure | patients | measurements | mean error, % | inside | width, % | inside, samples' middle | its \
                             width, % |\n|---|---|---|---|---|---|---|---|";
 }
 
@@ -208,7 +208,7 @@ fn middle(values: &[f64], part: f64) -> Option<[f64; 2]> {
 }
 
 /// Spearman's, equal values sharing their mean rank; NaN where either is constant.
-pub fn rank_correlation(a: &[f64], b: &[f64]) -> f64 {
+pub(super) fn rank_correlation(a: &[f64], b: &[f64]) -> f64 {
     let (a, b) = (ranks(a), ranks(b));
     let mean = (a.len() as f64 - 1.0) / 2.0;
     let sum = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>();

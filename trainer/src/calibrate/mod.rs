@@ -17,7 +17,7 @@ use ldseg_evaluate::scoring::read_classes;
 use serde::Deserialize;
 
 use self::collect::{Asked, Record, by_patient};
-use self::fit::{DiceTable, Fitted, IntervalTable, groups, scores};
+use self::fit::{DiceTable, Fitted, IntervalTable, groups};
 use crate::data::{Case, discover};
 use crate::recipe::Recipe;
 use crate::train::{RECIPE_FILE, SPLIT_FILE};
