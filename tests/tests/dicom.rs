@@ -117,6 +117,7 @@ fn texts_keep_their_characters() {
         quantity: DicomQuantity::Area,
         value: 3.5,
         frames: Vec::new(),
+        comment: None,
     };
     for source in sources {
         let (path, charset) = (Path::new(source["path"].as_str().unwrap()), source["charset"].as_str().unwrap());
