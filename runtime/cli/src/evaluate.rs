@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use ldseg::document::Versioned;
 use ldseg::files::write_bytes;
 use ldseg::{Error, ErrorKind};
 use ldseg_evaluate::metrics::summary::Bootstrap;
@@ -126,7 +127,7 @@ fn settings(args: &EvaluateArgs) -> ldseg::Result<Settings> {
 }
 
 fn write(found: &Report, output: &Path) -> anyhow::Result<()> {
-    write_bytes(output, &serde_json::to_vec_pretty(found)?)?;
+    write_bytes(output, &serde_json::to_vec_pretty(&Versioned::new(found))?)?;
     write_bytes(&beside(output, "")?, found.cases_csv().as_bytes())?;
     if let Some(text) = found.sampling_csv() {
         write_bytes(&beside(output, "_sampling")?, text.as_bytes())?;

@@ -29,6 +29,7 @@ use clap::{
     builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser},
 };
 use ldseg::ErrorKind;
+use ldseg::document::Versioned;
 use ldseg::engine::{Device, EngineKind, EngineOptions};
 
 /// Segments medical images by diffusion in a latent space
@@ -198,8 +199,8 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    print(&serde_json::to_string_pretty(value)?)
+fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(&serde_json::to_string_pretty(&Versioned::new(document))?)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use ldseg::bundle::Bundle;
+use ldseg::document::Versioned;
 use ldseg::files::write_bytes;
 use ldseg::segmenter::Segmenter;
 use ldseg_evaluate::robustness::{Corruption, Report, Settings, Subject, study};
@@ -97,7 +98,7 @@ fn name(folder: &Path, all: &[PathBuf]) -> String {
 }
 
 fn write(found: &Report, output: &Path) -> anyhow::Result<()> {
-    write_bytes(&output.join("robustness.json"), &serde_json::to_vec_pretty(found)?)?;
+    write_bytes(&output.join("robustness.json"), &serde_json::to_vec_pretty(&Versioned::new(found))?)?;
     write_bytes(&output.join("robustness.csv"), found.csv().as_bytes())?;
     write_bytes(&output.join("robustness_cases.csv"), found.cases_csv().as_bytes())?;
     write_bytes(&output.join("robustness.md"), found.markdown()?.as_bytes())?;

@@ -45,6 +45,8 @@ pub mod calibration;
 pub mod components;
 #[doc(hidden)]
 pub mod diffusion;
+#[doc(hidden)]
+pub mod document;
 pub mod engine;
 mod error;
 #[doc(hidden)]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ldseg::diffusion::Sampler;
+use ldseg::document::Versioned;
 use ldseg::files::write_bytes;
 use ldseg::{Error, ErrorKind, Result};
 use ldseg_recording::Decisions;
@@ -57,7 +58,7 @@ pub(super) struct Done {
 }
 
 pub(super) fn write_json(path: &Path, done: &Done) -> Result<()> {
-    let text = serde_json::to_vec_pretty(done)
+    let text = serde_json::to_vec_pretty(&Versioned::new(done))
         .map_err(|e| Error::with_source(ErrorKind::Format, "cannot be written as JSON", e).in_file(path))?;
     write_bytes(path, &text)
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use ldseg::bundle::Bundle;
+use ldseg::document::Versioned;
 use ldseg::engine::EngineOptions;
 use ldseg::frames::FrameOptions;
 use ldseg::image::Image;
@@ -194,7 +195,7 @@ pub(super) fn run(args: StreamArgs) -> anyhow::Result<Outcome> {
     if args.raw_labels {
         note(&format!("{} frames answered, {} dropped, {} failed", end.answered, end.dropped, end.failed));
     } else {
-        print(&serde_json::to_string(&serde_json::json!({ "end": end }))?)?;
+        print(&serde_json::to_string(&Versioned::new(serde_json::json!({ "end": end })))?)?;
     }
     Ok(Outcome::from_success(read.is_ok() && end.failed == 0))
 }
@@ -255,7 +256,7 @@ impl Stream {
                 }
             };
             if !self.raw_labels {
-                print(&serde_json::to_string(&Line { frame, file, dropped, outcome })?)?;
+                print(&serde_json::to_string(&Versioned::new(Line { frame, file, dropped, outcome }))?)?;
             }
         }
         Ok(end)

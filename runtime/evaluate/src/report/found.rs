@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use ldseg::document::check_schema_version;
 use ldseg::{Error, ErrorKind, Result};
 
 /// Of `ldseg evaluate`.
@@ -100,12 +101,16 @@ pub(super) struct Stage {
 /// Reads what the command `from` wrote.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Format`] where it is something else.
+/// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Format`] where it is something else or of another schema.
 pub(super) fn read<T: DeserializeOwned>(path: &Path, from: &str) -> Result<T> {
     let text = text(path)?;
-    serde_json::from_str(&text).map_err(|e| {
+    let wrong = |e: serde_json::Error| {
         Error::with_source(ErrorKind::Format, format!("is not the JSON that {from} writes"), e).in_file(path)
-    })
+    };
+    let mut document: serde_json::Value = serde_json::from_str(&text).map_err(wrong)?;
+    let version = document.as_object_mut().and_then(|keys| keys.remove("schema_version"));
+    check_schema_version(version.and_then(|version| version.as_u64())).map_err(|e| e.in_file(path))?;
+    serde_json::from_value(document).map_err(wrong)
 }
 
 pub(super) fn text(path: &Path) -> Result<String> {
