@@ -142,7 +142,7 @@ fn what_cannot_be_measured_is_told() {
     fails(
         &[&"--classes", &glas, &"--four-chamber", &empty, &empty],
         2,
-        "manifest.yaml: lists no classes `left ventricle`",
+        "manifest.yaml: declares no measures of kind `left_heart`",
     );
     fails(&[&"--classes", &echo], 2, "--four-chamber");
     let header =
