@@ -119,6 +119,7 @@ fn texts_keep_their_characters() {
         frames: Vec::new(),
         comment: None,
     };
+    let mut written = Vec::new();
     for source in sources {
         let (path, charset) = (Path::new(source["path"].as_str().unwrap()), source["charset"].as_str().unwrap());
         let [seg_path, report_path] = ["seg.dcm", "sr.dcm"].map(|extension| path.with_extension(extension));
@@ -127,8 +128,13 @@ fn texts_keep_their_characters() {
         seg.add(&labels, &probabilities).unwrap();
         seg.write(&seg_path).unwrap();
         DicomReport::new(path, algorithm()).unwrap().write(std::slice::from_ref(&area), &report_path).unwrap();
-        let read = peers(python, &[&"texts", &path, &seg_path, &report_path]);
-        assert_eq!((&read[1], &read[2]), (&read[0], &read[0]), "{charset}");
+        written.extend([path.to_path_buf(), seg_path, report_path]);
+    }
+    let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"texts"];
+    arguments.extend(written.iter().map(|path| path as &dyn AsRef<std::ffi::OsStr>));
+    let read = peers(python, &arguments);
+    for (texts, source) in read.as_array().unwrap().chunks_exact(3).zip(sources) {
+        assert_eq!((&texts[1], &texts[2]), (&texts[0], &texts[0]), "{}", source["charset"]);
     }
 }
 

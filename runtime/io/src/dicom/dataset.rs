@@ -40,10 +40,12 @@ pub(super) struct DataSet {
 pub(super) fn open(path: &Path, header_only: bool, keep: &[Tag], limits: &Limits) -> Result<DataSet> {
     let bytes = fs::read(path).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e))?;
     let (meta, data) = parts(&bytes)?;
-    let syntax = match meta {
-        Some(meta) => transfer_syntax(meta, limits)?,
-        None => bare_syntax(data).ok_or_else(|| unreadable("it has neither a DICOM preamble nor a data set"))?.into(),
-    };
+    let told = meta.map(|meta| transfer_syntax(meta, limits)).transpose()?.flatten();
+    let syntax = told.or_else(|| bare_syntax(data).map(str::to_owned)).ok_or_else(|| {
+        unreadable(
+            "it has neither meta information with a transfer syntax nor a data set that shows which one it is in",
+        )
+    })?;
     let inflated;
     let (data, read_as) = if syntax == uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN {
         inflated = inflate(data, limits.decoded_bytes)?;
@@ -94,17 +96,17 @@ fn parts(bytes: &[u8]) -> Result<(Option<&[u8]>, &[u8])> {
     Ok((Some(meta), data))
 }
 
-fn transfer_syntax(meta: &[u8], limits: &Limits) -> Result<String> {
+fn transfer_syntax(meta: &[u8], limits: &Limits) -> Result<Option<String>> {
     let mut found = None;
     walk(meta, LITTLE, limits.depth, |tag, _, value| {
         if let Some(value) = value.filter(|_| tag == tags::TRANSFER_SYNTAX_UID) {
             found = Some(String::from_utf8_lossy(&meta[value]).trim_matches(['\0', ' ']).to_owned());
         }
     })?;
-    found.ok_or_else(|| unreadable("its meta information lacks the transfer syntax"))
+    Ok(found)
 }
 
-/// The transfer syntax of a data set that begins without meta information, if this is one.
+/// The transfer syntax of a data set that no meta information tells it of, if this is one.
 pub(crate) fn bare_syntax(data: &[u8]) -> Option<&'static str> {
     let header = data.get(..8)?;
     // The first element belongs to group 8, and is short.

@@ -635,8 +635,12 @@ fn a_data_set_without_its_meta_information_is_read() {
         let file = File::new(syntax, grey("MONOCHROME2", 8), [native(pixels.clone())]);
         let bytes = std::fs::read(file.path()).unwrap();
         let start = bytes.windows(4).position(|tag| tag == [8, 0, 5, 0]).unwrap();
-        std::fs::write(file.path(), &bytes[start..]).unwrap();
-        assert_eq!(file.values(), floats(&pixels), "{syntax}");
+        // A preamble, and meta information that tells nothing, are none either.
+        for before in [&[0; 128][..], b""] {
+            let magic: &[u8] = if before.is_empty() { b"" } else { b"DICM" };
+            std::fs::write(file.path(), [before, magic, &bytes[start..]].concat()).unwrap();
+            assert_eq!(file.values(), floats(&pixels), "{syntax}");
+        }
         let bare = file.folder.path().join("IM0001");
         std::fs::rename(file.path(), &bare).unwrap();
         assert_eq!(read_image(&bare).unwrap().data.shape(), [1, 3, 4], "{syntax}");
