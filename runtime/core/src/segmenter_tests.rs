@@ -241,6 +241,7 @@ fn what_was_cut_out_comes_back_in_its_place() {
         uncertainty: Tensor::ones(ndarray::IxDyn(&[2, 3])),
         samples: vec![crate::image::Labels::ones(ndarray::IxDyn(&[2, 3]))],
         latents: Tensor::zeros(ndarray::IxDyn(&[1, 1])),
+        statistics: Vec::new(),
         steps: 1,
         timings: Default::default(),
     };

@@ -46,7 +46,8 @@ pub fn segment_image(segmenter: &mut Segmenter, image: Image, options: &SegmentO
     let (heart, image_kind) = (LeftHeart::of(segmenter.manifest()), trust.kind(&segmentation)?);
     let measured = trust.measure(heart.as_ref(), &segmentation.labels, decisions.spacing.of_pixel(), image_kind)?;
     let interval_level = (!measured.intervals.is_empty()).then(|| trust.level()).flatten();
-    let trust_notes = trust.notes(image_kind, heart.is_some());
+    let mut trust_notes = trust.notes(image_kind, heart.is_some());
+    trust_notes.extend(segmenter.manifest().spacing.note(decisions.spacing.known().is_none()));
     Ok(Answer { segmentation, decisions, measured, image_kind, interval_level, trust_notes })
 }
 
@@ -125,6 +126,7 @@ mod whole {
             let (part, spacing) = (decisions.part(), decisions.spacing.of_pixel());
             let heart = heart.filter(|_| decisions.is_one_view());
             let mut notes = decisions.notes();
+            notes.extend(self.segmenter.manifest().spacing.note(decisions.spacing.known().is_none()));
             let mut segment = |runner: &mut Self, index: usize| {
                 let image = prepared.frame(index)?;
                 let frame = runner.segment(&image, part, index as u64).map_err(|e| e.in_file(prepared.path()))?;

@@ -129,6 +129,7 @@ fn load(case: &Case, spec: &Spec) -> Result<Loaded> {
     let digest = digest(&image.data, &labels);
     let values = labels.iter().copied().collect();
     to_classes(&mut labels, &class_of_value, &case.labels)?;
+    let unknown_spacing = spec.spacing.note(image.spacing().is_none());
     let size = spec.spacing.grid(&image, &spec.size).map_err(|error| error.in_file(case.image()))?;
     let image =
         image_to_grid(&image, spec.channels, &size, spec.resampling).map_err(|error| error.in_file(case.image()))?;
@@ -138,7 +139,8 @@ fn load(case: &Case, spec: &Spec) -> Result<Loaded> {
     let windows = spec.spacing != SpacingPolicy::Stretch;
     let patches = windows.then(|| Patches::new(&mut image, &labels, spec.normalisation));
     let sample = Sample { image, labels, patches };
-    let notes = [said, said_of_labels].concat();
+    let mut notes = [said, said_of_labels].concat();
+    notes.extend(unknown_spacing);
     Ok(Loaded { sample, digest, notes, values, palette: file.palette, vanished })
 }
 

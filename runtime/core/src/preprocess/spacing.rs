@@ -70,6 +70,16 @@ impl SpacingPolicy {
             .then(|| format!("spacing: resample is {spacing:?}, expected {axes} positive numbers"))
     }
 
+    /// What the user has to know where an image's spacing is `unknown`: to resample it, 1 mm is taken.
+    pub fn note(&self, unknown: bool) -> Option<String> {
+        match self {
+            Self::Resample(target) if unknown => Some(format!(
+                "its spacing is not known, and 1 mm is taken for it, as the bundle resamples to {target:?} mm"
+            )),
+            _ => None,
+        }
+    }
+
     /// The grid that an image is resampled to before the network, with an input of `input_size`, sees it: that size
     /// itself, or what the image measures in voxels of the policy's spacing, rounded.
     ///
@@ -140,5 +150,12 @@ mod tests {
         let problem = |spacing: &[f64]| SpacingPolicy::Resample(spacing.to_vec()).problem(2);
         assert_eq!(problem(&[1.0, 0.5]), None);
         assert!([&[1.0][..], &[1.0; 3], &[0.0, 1.0], &[f64::NAN, 1.0]].iter().all(|wrong| problem(wrong).is_some()));
+    }
+
+    #[test]
+    fn an_unknown_spacing_is_noted_where_it_counts() {
+        let resample = SpacingPolicy::Resample(vec![1.0, 0.5, 0.5]);
+        assert!(resample.note(true).is_some_and(|note| note.contains("1 mm is taken")));
+        assert_eq!((resample.note(false), SpacingPolicy::Stretch.note(true)), (None, None));
     }
 }

@@ -157,7 +157,7 @@ mod tests {
     fn references_with_palettes_count_by_index_and_have_to_agree() {
         let folder = tempfile::tempdir().unwrap();
         let [predictions, labels] = ["predictions", "labels"].map(|name| folder.path().join(name));
-        [&predictions, &labels].map(|folder| fs::create_dir(folder).unwrap());
+        [&predictions, &labels].into_iter().for_each(|folder| fs::create_dir(folder).unwrap());
         let (one, other) = ([9, 9, 9, 220, 50, 47, 64, 160, 70], [9, 9, 9, 64, 160, 70, 220, 50, 47]);
         for (name, colours) in [("a.png", one), ("b.png", one), ("c.png", other)] {
             picture(&predictions.join(name), [0, 1, 2, 2], &[]);
