@@ -10,10 +10,8 @@ use ldseg::engine::{EngineKind, EngineOptions};
 use ldseg::image::{Image, Labels};
 use ldseg::segmenter::{SegmentOptions, Segmenter};
 use ldseg_recording::heart::LeftHeart;
-use ldseg_trainer::recipe::Recipe;
 
-use crate::equivalence;
-use crate::support::{MODELS, TINY, built, engines, example_frame, note, recipe};
+use crate::support::{MODELS, Need, engines, example_frame, fixture, library, skip};
 
 /// The runtime's folder for C.
 const C: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime/c");
@@ -64,9 +62,9 @@ fn compile(source: &str, program: &Path, libraries: &[OsString]) {
     assert!(output.status.success(), "{source}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The program with the static and with the shared library.
-pub fn programs(source: &str, folder: &Path) -> [PathBuf; 2] {
-    let library = built("libldseg_c.a");
+/// The program with the static and with the shared library. `None`, said aloud, where the libraries aren't there.
+pub fn programs(test: &str, source: &str, folder: &Path) -> Option<[PathBuf; 2]> {
+    let library = library(test, "libldseg_c.a")?;
     let beside = library.parent().unwrap();
     let mut all: Vec<OsString> = vec![library.clone().into()];
     all.extend(SYSTEM_LIBRARIES.iter().map(OsString::from));
@@ -74,7 +72,7 @@ pub fn programs(source: &str, folder: &Path) -> [PathBuf; 2] {
     let programs = ["static", "shared"].map(|name| folder.join(name));
     compile(source, &programs[0], &all);
     compile(source, &programs[1], &shared.map(OsString::from));
-    programs
+    Some(programs)
 }
 
 fn run(command: &mut Command) -> Output {
@@ -88,7 +86,7 @@ fn run(command: &mut Command) -> Output {
 /// with an exit code of its own.
 fn valgrind(program: &Path, test: &str) -> Option<Command> {
     if !Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        note(&format!("SKIPPED: {test} under valgrind, which is not installed"));
+        skip(Need::Program, &format!("{test} under valgrind"), "it is not installed");
         return None;
     }
     let mut command = Command::new("valgrind");
@@ -122,18 +120,17 @@ fn expected(bundle: &Path, image: &Image) -> (String, Labels) {
     (text, result.labels)
 }
 
-/// A bundle with random weights that takes milliseconds.
+/// A bundle that takes milliseconds.
 fn tiny_bundle(folder: &Path) -> PathBuf {
-    let settings = [&TINY[..], &["network.input_size=[32, 32]"]].concat();
-    let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
     let bundle = folder.join("bundle");
-    equivalence::write::<4>(&Recipe::load(&recipe("echo"), &settings).unwrap(), &bundle);
+    fixture("echo", &bundle);
     bundle
 }
 
 #[test]
 fn the_example_gives_what_the_rust_library_gives() {
     let temp = tempfile::tempdir().unwrap();
+    let Some(programs) = programs("the C example", "examples/segment.c", temp.path()) else { return };
     let (input, output) = (temp.path().join("frame.pgm"), temp.path().join("labels.pgm"));
     let (image, pixels) = example_frame(Some([0.5; 2]));
     let header = format!("P5\n{} {}\n255\n", image.data.shape()[2], image.data.shape()[1]);
@@ -148,7 +145,6 @@ fn the_example_gives_what_the_rust_library_gives() {
         fs::remove_file(&output).unwrap();
         text
     };
-    let programs = programs("examples/segment.c", temp.path());
     for program in &programs {
         let text = check(&mut Command::new(program), &Path::new(MODELS).join("echo"));
         assert!(text.contains("left ventricle: "), "{text}");
@@ -161,8 +157,8 @@ fn the_example_gives_what_the_rust_library_gives() {
 #[test]
 fn every_call_from_c_does_what_the_header_says() {
     let temp = tempfile::tempdir().unwrap();
+    let Some(programs) = programs("the C interface", "tests/check.c", temp.path()) else { return };
     let bundle = tiny_bundle(temp.path());
-    let programs = programs("tests/check.c", temp.path());
     for engine in engines("the C interface") {
         for program in &programs {
             run(Command::new(program).arg(&bundle).arg(engine.name()));

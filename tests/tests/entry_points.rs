@@ -407,11 +407,10 @@ fn every_entry_point_sees_the_same_pixels_and_says_the_same() {
     let bundle = repository("models/echo");
     let segmenter = Segmenter::load(&bundle, &EngineOptions::default()).unwrap();
     let manifest = segmenter.manifest();
-    let programs = crate::c_interface::programs("tests/entry.c", temp.path());
-    let python = python("entry points from Python", "numpy");
-    if python.is_some() {
-        crate::python::package(&temp.path().join("package"));
-    }
+    let programs = crate::c_interface::programs("entry points from C", "tests/entry.c", temp.path());
+    let test = "entry points from Python";
+    let package = |python| crate::python::package(test, &temp.path().join("package")).map(|()| python);
+    let python = python(test, "numpy").and_then(package);
     let mut measured = 0;
     for kind in kinds(temp.path()) {
         let folder = temp.path().join(kind.name.replace(' ', "_"));
@@ -444,7 +443,7 @@ fn every_entry_point_sees_the_same_pixels_and_says_the_same() {
         assert_eq!(notes, expected.notes, "trainer, {}", kind.name);
 
         let in_memory = Answer { notes: kind.notes.iter().map(ToString::to_string).collect(), ..expected };
-        for program in &programs {
+        for program in programs.iter().flatten() {
             assert_eq!(from_c(program, &kind, &bundle, &folder), in_memory, "C, {}", kind.name);
         }
         if let Some(python) = python {
@@ -454,7 +453,10 @@ fn every_entry_point_sees_the_same_pixels_and_says_the_same() {
         }
     }
     assert!(measured >= 4, "ventricle and atrium of two inputs: {measured}");
-    note("entry points: segment, stream, robustness, render, report, trainer, C and Python agree on 8 kinds of input");
+    let more = [programs.map(|_| ", C"), python.map(|_| ", Python")].map(Option::unwrap_or_default).concat();
+    note(&format!(
+        "entry points: segment, stream, robustness, render, report, trainer{more} agree on 8 kinds of input"
+    ));
 }
 
 #[test]

@@ -5,14 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::support::{built, note, repository};
+use crate::support::{Need, built, repository, skip};
 
 /// The script and its interpreter; `None`, said aloud, where they cannot run.
 fn script(test: &str) -> Option<Command> {
     for (program, arguments) in [("bash", ["-c", "((BASH_VERSINFO[0] >= 5))"]), ("python3", ["-c", "import json"])] {
         let runs = Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success());
         if !runs {
-            note(&format!("SKIPPED: {test}, as there is no {program} that can run scripts/gpu.sh"));
+            skip(Need::Program, test, &format!("there is no {program} that can run scripts/gpu.sh"));
             return None;
         }
     }
@@ -58,7 +58,7 @@ fn all_that_a_gpu_is_asked_for_runs_on_the_cpu() {
         engines.push("ort cpu");
         assert_eq!(lines(&table, &["labels of the example", "tract cpu", "| ok |"]).len(), 1, "{table}");
     } else {
-        note(&format!("SKIPPED: {test} with ONNX Runtime, as ORT_DYLIB_PATH is not set; scripts/test.sh sets it"));
+        skip(Need::Ort, &format!("{test}, with ONNX Runtime"), "ORT_DYLIB_PATH is not set; scripts/test.sh sets it");
     }
     for engine in engines {
         // Four networks, probabilities and labels of two bundles.

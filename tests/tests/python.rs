@@ -9,11 +9,9 @@ use ldseg::engine::EngineOptions;
 use ldseg::image::Image;
 use ldseg::segmenter::{SegmentOptions, Segmenter};
 use ldseg_recording::heart::LeftHeart;
-use ldseg_trainer::recipe::Recipe;
 use serde_json::json;
 
-use crate::equivalence;
-use crate::support::{MODELS, TINY, built, example_frame, note, python, recipe};
+use crate::support::{MODELS, example_frame, fixture, library, note, python};
 
 /// The runtime's folder for Python.
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime/python");
@@ -43,15 +41,16 @@ fn write_expected(folder: &Path, image: &Image) {
     fs::write(folder.join("expected.json"), document.to_string()).unwrap();
 }
 
-/// Lays the package `ldseg` out in a folder: what `pip install` would do.
-pub fn package(folder: &Path) {
+/// Lays the package `ldseg` out in a folder: what `pip install` would do. `None`, said aloud, where the library isn't there.
+pub fn package(test: &str, folder: &Path) -> Option<()> {
+    let library = library(test, &format!("{DLL_PREFIX}ldseg_python{DLL_SUFFIX}"))?;
     let package = folder.join("ldseg");
     fs::create_dir_all(&package).unwrap();
     for name in ["__init__.py", "_native.pyi", "py.typed"] {
         fs::copy(Path::new(PYTHON).join("python/ldseg").join(name), package.join(name)).unwrap();
     }
-    let library = built(&format!("{DLL_PREFIX}ldseg_python{DLL_SUFFIX}"));
     fs::copy(library, package.join(if cfg!(windows) { "_native.pyd" } else { "_native.abi3.so" })).unwrap();
+    Some(())
 }
 
 /// Lets Python find the package that [`package`] laid out.
@@ -65,14 +64,14 @@ pub fn with_package(python: &mut Command, folder: &Path) {
 fn python_gets_what_the_rust_library_gives() {
     let Some(python) = python("the Python interface", "numpy") else { return };
     let temp = tempfile::tempdir().unwrap();
-    package(temp.path());
+    if package("the Python interface", temp.path()).is_none() {
+        return;
+    }
     let (image, pixels) = example_frame(Some(SPACING));
     fs::write(temp.path().join("frame"), pixels).unwrap();
     write_expected(temp.path(), &image);
-    let settings = [&TINY[..], &["network.input_size=[16, 16, 16]"]].concat();
-    let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
     let volumes = temp.path().join("volumes");
-    equivalence::write::<5>(&Recipe::load(&recipe("knee"), &settings).unwrap(), &volumes);
+    fixture("knee", &volumes);
 
     let mut python = python();
     with_package(&mut python, temp.path());

@@ -25,7 +25,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 use crate::published::PublishedSteps;
-use crate::support::{command, engines, note, shared, train};
+use crate::support::{Need, command, engines, note, shared, skip, train};
 
 /// Greatest difference of a network's output from TensorFlow's over the output's standard deviation, and their mean.
 const TOLERANCE: [f64; 2] = [1e-3, 1e-4];
@@ -358,7 +358,7 @@ fn trajectory_rows(table: &mut Table, engines: &[Engine], stored: &Stored, count
 fn segmenting_with_the_published_networks_takes_less_than_a_gigabyte() {
     let Some(folder) = shared("the memory of the published networks", "reference/official-2d") else { return };
     if !Path::new("/proc/self/status").is_file() {
-        note("SKIPPED: the memory of the published networks, as there is no /proc");
+        skip(Need::Program, "the memory of the published networks", "there is no /proc");
         return;
     }
     let temp = tempfile::tempdir().unwrap();

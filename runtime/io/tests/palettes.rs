@@ -1,7 +1,10 @@
 //! Label maps with a palette, written and judged by Pillow, which gives a palette's indices as they are stored.
 
+#[path = "../../../tests/tests/skip.rs"]
+#[expect(unreachable_pub, reason = "several crates share it")]
+mod skip;
+
 use std::env;
-use std::io::Write;
 use std::process::{Command, Stdio};
 
 use ldseg_io::read_label_file;
@@ -44,10 +47,8 @@ fn indices_are_those_that_pillow_reads() {
             panic!("{}", String::from_utf8_lossy(&output.stderr));
         }
         _ => {
-            let note =
-                "SKIPPED: palettes by Pillow, as python3 has not all of numpy, PIL; scripts/test.sh fetches them\n";
-            let _ = std::io::stderr().write_all(note.as_bytes());
-            return;
+            let why = "python3 has not all of numpy, PIL; scripts/test.sh fetches them";
+            return skip::skip(skip::Need::Python, "palettes by Pillow", why);
         }
     };
     assert_eq!(text.lines().count(), 36);

@@ -2,6 +2,11 @@
 
 use super::*;
 
+#[cfg(feature = "ort")]
+#[path = "../../../../tests/tests/skip.rs"]
+#[expect(unreachable_pub, reason = "several crates share it")]
+mod skip;
+
 /// A protobuf message, built field by field.
 #[derive(Default)]
 struct Proto(Vec<u8>);
@@ -140,7 +145,11 @@ fn every_engine_computes_the_network() {
 #[test]
 fn bound_inputs_give_the_same_answers() {
     if !engines().contains(&EngineKind::Ort) {
-        eprintln!("skipped: ORT_DYLIB_PATH names no ONNX Runtime");
+        skip::skip(
+            skip::Need::Ort,
+            "inputs that stay on the device",
+            "ORT_DYLIB_PATH is not set; scripts/test.sh sets it",
+        );
         return;
     }
     let options = options(EngineKind::Ort, 1);

@@ -1,9 +1,7 @@
-//! `ldseg render` with untrained bundles: that figures show what segmenting gives.
+//! `ldseg render` with tiny bundles: that figures show what segmenting gives.
 
-use std::fs;
 use std::path::Path;
 
-use burn::tensor::Device;
 use image::RgbImage;
 use ldseg::engine::EngineOptions;
 use ldseg::segmenter::{SegmentOptions, Segmenter};
@@ -11,13 +9,8 @@ use ldseg::{ErrorKind, metrics};
 use ldseg_evaluate::render::{Cut, Study, View, diffusion, robustness};
 use ldseg_evaluate::robustness::Corruption;
 use ldseg_io::{overlay, read_image, read_labels, read_recording};
-use ldseg_trainer::export;
-use ldseg_trainer::model::Networks;
-use ldseg_trainer::recipe::Recipe;
-use ldseg_trainer::train::checkpoint::State;
 
-use crate::robustness::write_bundle;
-use crate::support::{TINY, ldseg, recipe, train};
+use crate::support::{fixture, ldseg};
 
 /// A view in which panels have the image's own pixels.
 const VIEW: View = View { cut: None, size: 256 };
@@ -30,8 +23,8 @@ fn segmenter(bundle: &Path) -> Segmenter {
 fn the_last_step_is_the_segmentation() {
     let temp = tempfile::tempdir().unwrap();
     let (bundle, data) = (temp.path().join("bundle"), temp.path().join("data"));
-    write_bundle(&bundle, 1);
-    train(&[&"phantom", &"echo", &"--count", &"1", &"--seed", &"1", &"--output", &data]).ok();
+    fixture("echo", &bundle);
+    fixture("echo-data", &data);
     let mut segmenter = segmenter(&bundle);
     let image = read_image(&data.join("phantom0001_ED.png")).unwrap();
     let view = View { size: *image.data.shape().iter().max().unwrap(), ..VIEW };
@@ -58,8 +51,8 @@ fn the_last_step_is_the_segmentation() {
 fn dice_below_a_panel_is_that_of_the_segmentation() {
     let temp = tempfile::tempdir().unwrap();
     let (bundle, data) = (temp.path().join("bundle"), temp.path().join("data"));
-    write_bundle(&bundle, 1);
-    train(&[&"phantom", &"echo", &"--count", &"1", &"--seed", &"1", &"--output", &data]).ok();
+    fixture("echo", &bundle);
+    fixture("echo-data", &data);
     let mut segmenter = segmenter(&bundle);
     let image = read_image(&data.join("phantom0001_ED.png")).unwrap();
     let labels = read_labels(&data.join("phantom0001_ED_gt.png")).unwrap();
@@ -79,15 +72,10 @@ fn dice_below_a_panel_is_that_of_the_segmentation() {
 fn volumes_are_shown_in_slices() {
     let temp = tempfile::tempdir().unwrap();
     let (bundle, data) = (temp.path().join("bundle"), temp.path().join("data"));
-    let settings = [TINY.as_slice(), &["network.input_size=[16, 16, 16]"]].concat();
-    let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
-    let recipe = Recipe::load(&recipe("knee"), &settings).unwrap();
-    Device::default().seed(1);
-    let networks = Networks::<5>::new(&recipe.network(), &Device::default());
-    export::write(&recipe, &networks, &State::default(), &bundle).unwrap();
-    train(&[&"phantom", &"knee", &"--count", &"1", &"--seed", &"1", &"--output", &data]).ok();
-    let volume = fs::read_dir(data.join("images")).unwrap().next().unwrap().unwrap().path();
-    let image = read_image(&volume).unwrap();
+    fixture("knee", &bundle);
+    fixture("knee-data", &data);
+    // A label map is a volume like any other.
+    let image = read_image(&data.join("phantom0001.nii.gz")).unwrap();
     let mut segmenter = segmenter(&bundle);
     let options = SegmentOptions::defaults(segmenter.manifest());
     let found = segmenter.segment(&image, &options).unwrap().labels;
@@ -112,8 +100,8 @@ fn the_command_writes_sheets_and_animations() {
     let temp = tempfile::tempdir().unwrap();
     let path = |name: &str| temp.path().join(name);
     let (bundle, data) = (path("bundle"), path("data"));
-    write_bundle(&bundle, 1);
-    train(&[&"phantom", &"echo", &"--count", &"1", &"--seed", &"1", &"--output", &data]).ok();
+    fixture("echo", &bundle);
+    fixture("echo-data", &data);
     let (image, labels) = (data.join("phantom0001_ED.png"), data.join("phantom0001_ED_gt.png"));
     let (gif, sheet) = (path("a.gif"), path("a.png"));
     let more = ["--sampler", "ddim", "--steps", "3"];

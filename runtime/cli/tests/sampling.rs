@@ -8,8 +8,7 @@ use ldseg_io::{read_image, read_label_stack, read_labels, read_stack};
 use ndarray::Axis;
 use serde_json::Value;
 
-use crate::robustness::write_bundle;
-use crate::support::{contents, ldseg, repository, train};
+use crate::support::{contents, fixture, ldseg, repository};
 
 const CASES: [&str; 4] = ["phantom0001_ED", "phantom0001_ES", "phantom0002_ED", "phantom0002_ES"];
 
@@ -19,7 +18,7 @@ fn samples_and_probabilities_are_kept_and_scored() {
     let path = |name: &str| temp.path().join(name);
     let bundle = repository("models/echo");
     let (data, out, metrics) = (path("data"), path("out"), path("metrics.json"));
-    train(&[&"phantom", &"echo", &"--count", &"2", &"--seed", &"1", &"--output", &data]).ok();
+    fixture("echo-data", &data);
     ldseg(&[
         &"segment",
         &data,
@@ -93,8 +92,8 @@ fn samples_that_do_not_fit_are_named() {
     let temp = tempfile::tempdir().unwrap();
     let path = |name: &str| temp.path().join(name);
     let (bundle, data, out, metrics) = (path("bundle"), path("data"), path("out"), path("metrics.json"));
-    write_bundle(&bundle, 1);
-    train(&[&"phantom", &"echo", &"--count", &"1", &"--seed", &"1", &"--output", &data]).ok();
+    fixture("echo", &bundle);
+    fixture("echo-data", &data);
     ldseg(&[&"segment", &data, &"--bundle", &bundle, &"--output", &out, &"--keep-samples"]).ok();
     // The samples in place of the probabilities: one map, where at least two classes are expected.
     let wrong = out.join("phantom0001_ED_probabilities.nii.gz");

@@ -1,12 +1,11 @@
-//! `ldseg report` on an untrained bundle, and what a browser makes of it.
+//! `ldseg report` on a tiny bundle, and what a browser makes of it.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use crate::robustness::write_bundle;
-use crate::support::{ldseg, note, train};
+use crate::support::{Need, fixture, ldseg, skip};
 
 /// Programs that can show a page without a screen.
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
@@ -23,8 +22,8 @@ impl Place {
     fn new() -> Self {
         let place = Self { folder: tempfile::tempdir().unwrap() };
         let (bundle, data, predictions) = (place.path("bundle"), place.path("data"), place.path("predictions"));
-        write_bundle(&bundle, 1);
-        train(&[&"phantom", &"echo", &"--count", &"2", &"--seed", &"1", &"--output", &data]).ok();
+        fixture("echo", &bundle);
+        fixture("echo-data", &data);
         ldseg(&[&"segment", &data, &"--bundle", &bundle, &"--output", &predictions]).ok();
         let (metrics, robustness) = (place.path("metrics.json"), place.path("robustness"));
         ldseg(&[&"evaluate", &"--predictions", &predictions, &"--labels", &data, &"--output", &metrics]).ok();
@@ -147,9 +146,8 @@ fn what_is_missing_is_said_and_what_is_damaged_is_an_error() {
 #[test]
 fn a_browser_shows_it() {
     let Some(browser) = browser() else {
-        return note(
-            "SKIPPED: a browser shows the report, as none is in PATH (chromium, google-chrome) or LDSEG_BROWSER",
-        );
+        let why = "none is in PATH (chromium, google-chrome) or LDSEG_BROWSER";
+        return skip(Need::Program, "a browser shows the report", why);
     };
     let place = Place::new();
     let report = place.full();

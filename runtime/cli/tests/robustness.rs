@@ -1,35 +1,20 @@
-//! `ldseg robustness` with untrained bundles: what it writes, not what they are worth.
+//! `ldseg robustness` with tiny bundles: what it writes, not what they are worth.
 
 use std::fs;
 use std::path::Path;
 
-use burn::tensor::Device;
-use ldseg_trainer::export;
-use ldseg_trainer::model::Networks;
-use ldseg_trainer::recipe::Recipe;
-use ldseg_trainer::train::checkpoint::State;
 use serde_json::Value;
 
-use crate::support::{TINY, contents, ldseg, recipe, train};
-
-/// An untrained bundle for grey pictures.
-pub fn write_bundle(folder: &Path, seed: u64) {
-    let (seed, size) = (format!("seed={seed}"), "network.input_size=[32, 32]");
-    let settings: Vec<String> = TINY.iter().chain(&[seed.as_str(), size]).map(ToString::to_string).collect();
-    let recipe = Recipe::load(&recipe("echo"), &settings).unwrap();
-    Device::default().seed(recipe.seed);
-    let networks = Networks::<4>::new(&recipe.network(), &Device::default());
-    export::write(&recipe, &networks, &State::default(), folder).unwrap();
-}
+use crate::support::{contents, fixture, ldseg};
 
 #[test]
 fn bundles_are_compared_on_the_same_corrupted_images() {
     let temp = tempfile::tempdir().unwrap();
     let path = |name: &str| temp.path().join(name);
     let (one, two, data) = (path("one"), path("two"), path("data"));
-    write_bundle(&one, 1);
-    write_bundle(&two, 2);
-    train(&[&"phantom", &"echo", &"--count", &"2", &"--seed", &"1", &"--output", &data]).ok();
+    fixture("echo", &one);
+    fixture("echo", &two);
+    fixture("echo-data", &data);
     fs::write(data.join("broken.png"), "no picture").unwrap();
     fs::copy(data.join("phantom0001_ED_gt.png"), data.join("broken_gt.png")).unwrap();
     let study = |output: &Path, corruptions: &str| {
@@ -97,8 +82,8 @@ fn the_clean_image_is_segmented_as_the_file_is() {
     let temp = tempfile::tempdir().unwrap();
     let path = |name: &str| temp.path().join(name);
     let (bundle, data, out) = (path("bundle"), path("data"), path("out"));
-    write_bundle(&bundle, 1);
-    train(&[&"phantom", &"echo", &"--count", &"1", &"--seed", &"3", &"--output", &data]).ok();
+    fixture("echo", &bundle);
+    fixture("echo-data", &data);
     ldseg(&[&"segment", &data, &"--bundle", &bundle, &"--output", &path("segmented")]).ok();
     let metrics = path("metrics.json");
     ldseg(&[&"evaluate", &"--predictions", &path("segmented"), &"--labels", &data, &"--output", &metrics]).ok();

@@ -3,15 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
 use flate2::Crc;
-use ldseg_trainer::export;
-use ldseg_trainer::model::Networks;
-use ldseg_trainer::phantom::{self, Kind};
-use ldseg_trainer::recipe::Recipe;
-use ldseg_trainer::train::checkpoint::State;
 
-use crate::support::{Ran, TINY, contents, ldseg, recipe};
+use crate::support::{Ran, contents, fixture, ldseg, repository};
 
 /// A folder with a bundle for grey pictures, `bundle`, a picture that fits it, `good.png`, and room for what does not.
 struct Place {
@@ -21,9 +15,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let place = Self { folder: tempfile::tempdir().unwrap() };
-        let size = ["network.input_size=[32, 32]", "diffusion.sampler=ddim", "diffusion.steps=4"];
-        let settings = [&TINY[..], &size].concat();
-        place.write_bundle::<4>("bundle", "echo", &settings);
+        fixture("echo", &place.path("bundle"));
         fs::write(place.path("good.png"), png(image::ColorType::L8)).unwrap();
         place
     }
@@ -32,18 +24,9 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    /// Untrained networks do: every input here fails before they matter.
-    fn write_bundle<const D: usize>(&self, name: &str, recipe_name: &str, settings: &[&str]) {
-        let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
-        let recipe = Recipe::load(&recipe(recipe_name), &settings).unwrap();
-        let networks = Networks::<D>::new(&recipe.network(), &Device::default());
-        export::write(&recipe, &networks, &State::default(), &self.path(name)).unwrap();
-    }
-
-    /// A volume as synthetic knees are, NIfTI.
-    fn volume(&self) -> Vec<u8> {
-        phantom::write(Kind::Knee, 1, 1, &self.path("knee")).unwrap();
-        fs::read(self.path("knee/images/phantom0001.nii.gz")).unwrap()
+    /// A volume, NIfTI.
+    fn volume() -> Vec<u8> {
+        fs::read(repository("tests/fixtures/knee-data/phantom0001.nii.gz")).unwrap()
     }
 
     /// Segments with `bundle`; outputs go to `out`.
@@ -94,7 +77,7 @@ fn a_bad_file_is_named_and_the_others_are_done() {
     place.check_file("zero.png", &png_without_columns(&grey), "is not a readable PNG");
     place.check_file("notes.md", b"# Notes", "is of no known image format, expected .png");
 
-    let volume = place.volume();
+    let volume = Place::volume();
     place.check_file("volume.nii.gz", &volume, "is a 3-D volume, the bundle expects 2-D images");
     place.check_file("truncated.nii.gz", &volume[..volume.len() / 2], "truncated");
     place.check_file("text.nii", b"Dear reader, this is no volume.", "is not a readable NIfTI");
@@ -136,8 +119,8 @@ fn an_empty_folder_is_named_and_the_others_are_done() {
 #[test]
 fn a_bad_volume_is_named_and_the_others_are_done() {
     let place = Place::new();
-    place.write_bundle::<5>("knees", "knee", &[&TINY[..], &["network.input_size=[16, 16, 16]"]].concat());
-    let volume = place.volume();
+    fixture("knee", &place.path("knees"));
+    let volume = Place::volume();
     fs::write(place.path("truncated.nii.gz"), &volume[..volume.len() / 3]).unwrap();
     fs::write(place.path("whole.nii.gz"), &volume).unwrap();
     let inputs = ["truncated.nii.gz", "good.png", "whole.nii.gz"].map(|name| place.path(name));
@@ -199,12 +182,15 @@ fn wrong_usage_has_exit_code_2_and_does_nothing() {
     let place = Place::new();
     let (good, bundle, output) = (place.path("good.png"), place.path("bundle"), place.path("out"));
     for (wrong, expected) in [
-        (["--steps", "0"], "0 is not in 1..="),
-        (["--steps", "1000"], "steps is 1000, expected 1 to 999"),
-        (["--sampler", "euler"], "[possible values: direct, ddim, ddpm, dpm++]"),
-        (["--samples", "0"], "0 is not in 1..="),
+        (&["--steps", "0"][..], "0 is not in 1..="),
+        (&["--sampler", "ddim", "--steps", "1000"], "steps is 1000, expected 1 to 999"),
+        (&["--sampler", "euler"], "[possible values: direct, ddim, ddpm, dpm++]"),
+        (&["--samples", "0"], "0 is not in 1..="),
     ] {
-        let ran = ldseg(&[&"segment", &good, &"--bundle", &bundle, &"--output", &output, &wrong[0], &wrong[1]]);
+        let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"segment", &good, &"--bundle", &bundle];
+        arguments.extend([&"--output" as &dyn AsRef<std::ffi::OsStr>, &output]);
+        arguments.extend(wrong.iter().map(|argument| argument as &dyn AsRef<std::ffi::OsStr>));
+        let ran = ldseg(&arguments);
         assert_eq!(ran.code, Some(2), "{wrong:?}: {}", ran.stderr);
         assert!(ran.stderr.contains(expected), "{wrong:?}: {}", ran.stderr);
         assert!(!output.exists());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use image::{GrayImage, Luma};
 use serde_json::Value;
 
-use crate::support::{ldseg, train};
+use crate::support::{fixture, ldseg};
 
 /// Two folders, `predictions` and `labels`.
 struct Place {
@@ -151,10 +151,10 @@ fn classes_and_objects_are_as_asked_for() {
 fn volumes_are_measured_in_mm_and_ml() {
     let place = Place::new();
     let data = place.path("knees");
-    train(&[&"phantom", &"knee", &"--count", &"2", &"--seed", &"1", &"--output", &data]).ok();
+    fixture("knee-data", &data);
     for (from, to) in [("phantom0001", "phantom0001"), ("phantom0002", "phantom0002")] {
         let copy = |folder: &str, name: &str| {
-            fs::copy(data.join("labels").join(format!("{from}.nii.gz")), place.path(folder).join(name)).unwrap();
+            fs::copy(data.join(format!("{from}.nii.gz")), place.path(folder).join(name)).unwrap();
         };
         copy("predictions", &format!("{to}.nii.gz"));
         copy("labels", &format!("{to}_gt.nii.gz"));
