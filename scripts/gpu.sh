@@ -280,7 +280,8 @@ quality_run=$work/quality/run quality_log=$work/quality/log.txt quality_pid=$wor
 quality_is_on() { [ -s "$quality_pid" ] && kill -0 "$(cat "$quality_pid")" 2>/dev/null; }
 quality() {
     if quality_is_on; then return; fi
-    local images=$data more=()
+    local images=$data more=() resume=()
+    if [ -s "$quality_run/recipe.yaml" ]; then resume=(--resume); fi
     mkdir -p "$work/quality"
     if [ -n "$small" ]; then
         minutes=1
@@ -293,7 +294,7 @@ quality() {
     fi
     # Of its own session, so that it outlives this script; its time is limited all the same. SIGINT makes it save and end.
     setsid timeout --signal=INT --kill-after=60 "$((60 * minutes))" "$bin/ldseg-train" fit "$recipe" --data "$images" \
-        --output "$quality_run" --resume --device "$device" "${more[@]}" "${settings[@]}" \
+        --output "$quality_run" "${resume[@]}" --device "$device" "${more[@]}" "${settings[@]}" \
         >>"$quality_log" 2>&1 </dev/null &
     echo $! >"$quality_pid"
     sleep 2

@@ -546,7 +546,7 @@ mod tests {
             ("network.input_size=[100000, 100000]", "expected at most 67108864 voxels"),
             ("network.input_size=[4294967296, 4294967296]", "expected at most 67108864 voxels"),
             ("network.input_size=[8192, 8192]", "expected 2147483648 at most"),
-            ("network.widths=[32, 100000, 64]", "expected 1024 and 64 at most"),
+            ("network.widths=[32, 100000]", "expected 1024 and 64 at most"),
             ("network.embedding_channels=1000000", "expected 1024 and 64 at most"),
             ("network.denoiser_blocks=1000000000", "expected 1024 and 64 at most"),
             ("network.context_widths=[8, 8, 8, 8, 8, 8, 8, 8, 8, 8]", "expected 8 at most"),

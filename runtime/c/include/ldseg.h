@@ -135,6 +135,12 @@ typedef struct {
   double long_axis_mm;
   // Volume of the cavity.
   double volume_ml;
+  // Lower and upper end of the interval about `area_cm2`; meaningful where the view's `interval_level` is above 0.
+  double area_cm2_interval[2];
+  // The same about `long_axis_mm`.
+  double long_axis_mm_interval[2];
+  // The same about `volume_ml`.
+  double volume_ml_interval[2];
 } LdsegChamber;
 
 // What a segmentation holds, in the frame's own grid, row after row without gaps.
@@ -155,8 +161,16 @@ typedef struct {
   size_t steps;
   // Where the time went.
   LdsegTimings timings;
+  // How far the frame lies from what the bundle was trained on: about 1 is usual. 0 where the bundle does not tell.
+  double kind_score;
+  // Whether `kind_score` is beyond the bundle's threshold: nothing is measured then, and a note says so.
+  bool of_another_kind;
+  // Probability with which each interval about a measurement holds the true value, at least; 0 where the bundle gives
+  // no intervals for these settings. An interval of zeros is none.
+  double interval_level;
   // Whether `ventricle` holds measurements. It does not where the bundle declares no measures of the left heart, the
-  // frame's spacing is not known, or the label map shows no ventricle with a mitral plane.
+  // frame's spacing is not known, the frame is of another kind than the bundle was trained on, or the label map shows no
+  // ventricle with a mitral plane.
   bool measured;
   // The left ventricle; all zeros where it was not measured.
   LdsegChamber ventricle;

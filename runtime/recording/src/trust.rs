@@ -204,7 +204,7 @@ pub(crate) fn strike_out(picture: &mut image::RgbImage) {
         let (x, y) = (i64::from(x), i64::from(y));
         let edge = x.min(y).min(width - 1 - x).min(height - 1 - y) < thick;
         // Pixels of both diagonals, as thick across.
-        let near = |x: i64| (x * height - y * width).abs() < thick * width.max(height) / 2;
+        let near = |x: i64| (x * height - y * width).abs() <= thick * width.max(height) / 2;
         if edge || near(x) || near(width - 1 - x) {
             *pixel = image::Rgb([255, 0, 0]);
         }

@@ -41,7 +41,12 @@ impl DiceMap {
                 slope = 0.0;
             }
             for _ in 0..STEPS {
-                let [step_offset, step_slope] = newton(&known, offset, slope, free);
+                let [mut step_offset, mut step_slope] = newton(&known, offset, slope, free);
+                // Far from the minimum a whole step may lead beyond it: half of it then, and half of that.
+                let now = loss(&known, offset, slope);
+                while loss(&known, offset + step_offset, slope + step_slope) > now && step_offset.abs() > SMALL {
+                    (step_offset, step_slope) = (step_offset / 2.0, step_slope / 2.0);
+                }
                 offset += step_offset;
                 slope += step_slope;
                 if step_offset.abs().max(step_slope.abs()) < SMALL {
@@ -56,7 +61,17 @@ impl DiceMap {
     }
 }
 
-/// One damped Newton step of the log loss, in offset and, where it is free, slope.
+/// The log loss of a fraction, summed, and the prior of the slope.
+fn loss(pairs: &[(f64, f64)], offset: f64, slope: f64) -> f64 {
+    let of_pair = |&(x, reached): &(f64, f64)| {
+        let z = offset + slope * x;
+        // ln(1 + exp(z)), without a large power.
+        z.max(0.0) + (-z.abs()).exp().ln_1p() - reached * z
+    };
+    pairs.iter().map(of_pair).sum::<f64>() + PRIOR / 2.0 * (slope - 1.0).powi(2)
+}
+
+/// One Newton step of the log loss, in offset and, where it is free, slope.
 fn newton(pairs: &[(f64, f64)], offset: f64, slope: f64, free: bool) -> [f64; 2] {
     let (mut gradient, mut hessian) = ([0.0; 2], [[1e-9, 0.0], [0.0, 1e-9]]);
     for &(x, reached) in pairs {
@@ -70,14 +85,13 @@ fn newton(pairs: &[(f64, f64)], offset: f64, slope: f64, free: bool) -> [f64; 2]
     }
     gradient[1] -= PRIOR * (slope - 1.0);
     hessian[1][1] += PRIOR;
-    let limit = |step: f64| step.clamp(-2.0, 2.0);
     if !free {
-        return [limit(gradient[0] / hessian[0][0]), 0.0];
+        return [gradient[0] / hessian[0][0], 0.0];
     }
     let determinant = hessian[0][0] * hessian[1][1] - hessian[0][1] * hessian[0][1];
     [
-        limit((hessian[1][1] * gradient[0] - hessian[0][1] * gradient[1]) / determinant),
-        limit((hessian[0][0] * gradient[1] - hessian[0][1] * gradient[0]) / determinant),
+        (hessian[1][1] * gradient[0] - hessian[0][1] * gradient[1]) / determinant,
+        (hessian[0][0] * gradient[1] - hessian[0][1] * gradient[0]) / determinant,
     ]
 }
 
