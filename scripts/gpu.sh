@@ -317,11 +317,11 @@ copy_quality() {
     [ -e "$quality_run/checkpoints/last" ] || return 0
     # A checkpoint may be replaced meanwhile: then once more.
     for _ in 1 2 3; do
-        last=checkpoints/$(cat "$quality_run/checkpoints/last")
-        best=checkpoints/$(cat "$quality_run/checkpoints/best" 2>/dev/null || cat "$quality_run/checkpoints/last")
-        if (cd "$quality_run" && tar -czf "$work/quality.tar.gz" recipe.yaml split.yaml metrics.csv tensorboard \
+        last=checkpoints/$(cut -d " " -f 1 "$quality_run/checkpoints/last")
+        best=checkpoints/$(cut -d " " -f 1 "$quality_run/checkpoints/best" 2>/dev/null || basename "$last")
+        if (cd "$quality_run" && tar -czf "$work/quality.tar.gz" recipe.yaml split.yaml cases.yaml metrics.csv tensorboard \
             checkpoints/last $([ ! -e checkpoints/best ] || echo checkpoints/best) "$last" \
-            $([ "$best" = "$last" ] || echo "$best"/{average,networks}.bpk "$best/state.yaml")) 2>/dev/null; then
+            $([ "$best" = "$last" ] || echo "$best")) 2>/dev/null; then
             split -b 15M -d "$work/quality.tar.gz" "$output/quality.tar.gz."
             return
         fi

