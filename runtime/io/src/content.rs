@@ -107,6 +107,9 @@ fn by_content(path: &Path) -> io::Result<Option<Format>> {
         version || size.is_some_and(|sizes| sizes.contains(&348)) && matches!(head.get(344..347), Some(b"n+1" | b"ni1"))
     };
     Ok(Some(match () {
+        // Before all else: a DICOM's preamble may make it a TIFF too, for readers that know no DICOM.
+        #[cfg(feature = "dicom")]
+        () if is(128, b"DICM") => Format::Dicom,
         () if is(0, b"\x89PNG\r\n\x1a\n") => Format::Picture(ImageFormat::Png),
         () if is(0, &[0xFF, 0xD8, 0xFF]) => Format::Picture(ImageFormat::Jpeg),
         () if [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"].iter().any(|magic| is(0, *magic)) => {
@@ -122,7 +125,7 @@ fn by_content(path: &Path) -> io::Result<Option<Format>> {
         () if is(0, b"GIF87a") || is(0, b"GIF89a") => Format::Gif,
         () if is(0, b"RIFF") && is(8, b"AVI ") => Format::Avi,
         #[cfg(feature = "dicom")]
-        () if is(128, b"DICM") || is(0, b"DICM") || super::dicom::bare_syntax(&head).is_some() => Format::Dicom,
+        () if is(0, b"DICM") || super::dicom::bare_syntax(&head).is_some() => Format::Dicom,
         () if nifti(&head) => Format::Nifti { compressed: false },
         () if is(0, &[0x1F, 0x8B]) => {
             let inside = self::head(GzDecoder::new(File::open(path)?).take(NIFTI_HEADER as u64)).unwrap_or_default();
