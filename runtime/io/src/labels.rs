@@ -8,12 +8,12 @@
 mod indexed;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use ::image::ImageFormat;
 use ndarray::{ArrayViewD, Axis};
 
+use super::content::{self, Format};
 use super::read_recording;
 use ldseg::image::{Geometry, Image, Labels};
 use ldseg::{Error, ErrorKind, Result, Tensor};
@@ -46,16 +46,15 @@ pub fn read_label_file(path: &Path) -> Result<LabelFile> {
 }
 
 fn read(path: &Path) -> Result<LabelFile> {
-    let start = start_of(path)?;
-    let kind = Kind::of(&start);
-    if let Some(unfit) = unfit(path, kind)? {
+    let (format, _) = content::format(path)?;
+    if let Some(unfit) = unfit(path, format)? {
         let message = format!(
             "is {unfit}, which does not keep values as they are; expected a lossless label map, such as PNG or NIfTI"
         );
         return Err(Error::new(ErrorKind::Format, message));
     }
-    let indexed = match kind {
-        Kind::Picture => indexed::read(&whole(path)?)?,
+    let indexed = match format {
+        Format::Picture(_) | Format::Gif => indexed::read(&whole(path)?)?,
         _ => None,
     };
     if let Some(indexed) = indexed {
@@ -103,51 +102,20 @@ fn check_values(values: ArrayViewD<'_, f32>) -> Result<()> {
     }
 }
 
-/// What a file's first bytes say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Jpeg,
-    Avi,
-    /// PNG, BMP, GIF or TIFF: may have a palette.
-    Picture,
-    Other,
-}
-
-impl Kind {
-    fn of(start: &[u8]) -> Self {
-        let is = |magic: &[u8]| start.starts_with(magic);
-        if is(&[0xFF, 0xD8, 0xFF]) {
-            Self::Jpeg
-        } else if is(b"RIFF") && start.get(8..12) == Some(b"AVI ") {
-            Self::Avi
-        } else if is(b"\x89PNG") || is(b"BM") || is(b"GIF8") || is(b"II*\0") || is(b"MM\0*") {
-            Self::Picture
-        } else {
-            Self::Other
-        }
-    }
-}
-
 /// The lossy format that a file is in, if it is.
-fn unfit(path: &Path, kind: Kind) -> Result<Option<String>> {
-    match kind {
-        Kind::Jpeg => Ok(Some("a JPEG".into())),
-        Kind::Avi => Ok(Some("an AVI".into())),
-        Kind::Picture => Ok(indexed::lossy_tiff(&whole(path)?).map(|how| format!("a TIFF with {how} compression"))),
+fn unfit(path: &Path, format: Format) -> Result<Option<String>> {
+    match format {
+        Format::Picture(ImageFormat::Jpeg) => Ok(Some("a JPEG".into())),
+        Format::Avi => Ok(Some("an AVI".into())),
+        Format::Picture(ImageFormat::Tiff) => {
+            Ok(indexed::lossy_tiff(&whole(path)?).map(|how| format!("a TIFF with {how} compression")))
+        }
         #[cfg(feature = "dicom")]
-        Kind::Other if matches!(super::content::format(path), Ok((super::content::Format::Dicom, _))) => {
+        Format::Dicom => {
             super::dicom::not_labels(path, &super::Limits::default()).map(|unfit| unfit.map(str::to_owned))
         }
-        Kind::Other => Ok(None),
+        _ => Ok(None),
     }
-}
-
-fn start_of(path: &Path) -> Result<Vec<u8>> {
-    let mut start = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(16).read_to_end(&mut start))
-        .map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e))?;
-    Ok(start)
 }
 
 fn whole(path: &Path) -> Result<Vec<u8>> {

@@ -695,3 +695,22 @@ fn what_is_or_was_lossy_or_has_a_palette_holds_no_labels() {
         assert!(message.contains(expected), "{message}");
     }
 }
+
+#[test]
+fn a_preamble_of_another_format_does_not_hide_a_dicom() {
+    let pixels = ramp(PIXELS);
+    let once = text(tags::LOSSY_IMAGE_COMPRESSION, VR::CS, "01");
+    let plain = File::new(uids::EXPLICIT_VR_LITTLE_ENDIAN, grey("MONOCHROME2", 8), [native(pixels.clone())]);
+    let lossy = File::new(uids::EXPLICIT_VR_LITTLE_ENDIAN, grey("MONOCHROME2", 8), [once, native(pixels.clone())]);
+    for start in [b"II*\0", b"MM\0*", b"\xFF\xD8\xFF\xE0", b"BM\0\0"] {
+        for file in [&plain, &lossy] {
+            let mut bytes = std::fs::read(file.path()).unwrap();
+            bytes[..4].copy_from_slice(start);
+            std::fs::write(file.path(), bytes).unwrap();
+        }
+        assert_eq!(plain.values(), floats(&pixels), "{start:?}");
+        assert_eq!(crate::read_labels(&plain.path()).unwrap().as_slice().unwrap(), pixels, "{start:?}");
+        let error = crate::read_labels(&lossy.path()).unwrap_err().to_string();
+        assert!(error.contains("is a DICOM with lossy compression"), "{start:?}: {error}");
+    }
+}
