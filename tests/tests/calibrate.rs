@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use image::GrayImage;
 use ldseg::bundle::Bundle;
 use serde_json::Value;
+use yaml_serde::Mapping;
 
 use crate::support::{MODELS, Ran, ldseg, recipe, repository, train};
 
@@ -21,6 +22,11 @@ fn prepare(folder: &Path) -> [PathBuf; 3] {
         let entry = entry.unwrap();
         fs::copy(entry.path(), bundle.join(entry.file_name())).unwrap();
     }
+    // The bundle as it was before it was calibrated.
+    let manifest = bundle.join("manifest.yaml");
+    let mut keys: Mapping = yaml_serde::from_str(&fs::read_to_string(&manifest).unwrap()).unwrap();
+    keys.remove("calibration").unwrap();
+    fs::write(&manifest, yaml_serde::to_string(&keys).unwrap()).unwrap();
     train(&[&"phantom", &"echo", &"--count", &PATIENTS.to_string(), &"--output", &data]).ok();
     fs::create_dir_all(&run).unwrap();
     fs::copy(recipe("echo"), run.join("recipe.yaml")).unwrap();

@@ -180,7 +180,7 @@ fn highdicom_reads_reports() {
     let Some(python) = python(test, "pydicom, highdicom") else { return };
     let folder = tempfile::tempdir().unwrap();
     let source = pydicom_files(python).join("examples_ybr_color.dcm");
-    let options: [&dyn AsRef<std::ffi::OsStr>; 11] = [
+    let options: [&dyn AsRef<std::ffi::OsStr>; 12] = [
         &"segment",
         &source,
         &"--bundle",
@@ -189,6 +189,8 @@ fn highdicom_reads_reports() {
         &folder.path(),
         &"--dicom-sr",
         &"--measure",
+        // Some of these show no heart.
+        &"--measure-anyway",
         &"--json",
         &"--pixel-spacing",
         &"0.5",

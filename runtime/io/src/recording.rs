@@ -47,6 +47,7 @@ impl Recording {
 
     /// The same with where the file says that ultrasound images lie, the one that decides first, and how many of them are
     /// views side by side.
+    #[cfg(any(feature = "dicom", test))]
     pub(crate) fn with_regions(self, regions: Vec<UltrasoundRegion>, views: usize) -> Self {
         Self { regions, views, ..self }
     }
@@ -211,6 +212,7 @@ impl Cine {
     }
 
     /// The same, of frames that hold other numbers than the values that they stand for; one scale a frame.
+    #[cfg(feature = "dicom")]
     pub(crate) fn scaled(self, scales: Vec<Scale>) -> Self {
         Self { scales, ..self }
     }

@@ -25,10 +25,12 @@ pub enum RegionKind {
 }
 
 /// A view counts beside the largest one where it has at least one part in so many of its area; what is smaller is an inset.
+#[cfg(any(feature = "dicom", test))]
 const INSET: usize = 4;
 
 /// Brings the region that decides to the front: of those that are no insets tissue before all else, then the largest. Returns
 /// how many views lie side by side: regions that are no insets and have less than half of themselves in one another.
+#[cfg(any(feature = "dicom", test))]
 pub(crate) fn order(regions: &mut [UltrasoundRegion]) -> usize {
     let pixels = |region: &UltrasoundRegion| region.area.height * region.area.width;
     let largest = regions.iter().map(pixels).max().unwrap_or(0);
@@ -45,6 +47,7 @@ pub(crate) fn order(regions: &mut [UltrasoundRegion]) -> usize {
 }
 
 /// Pixels that two areas share.
+#[cfg(any(feature = "dicom", test))]
 fn shared(a: Region, b: Region) -> usize {
     let overlap = |(a, a_size): (usize, usize), (b, b_size): (usize, usize)| {
         (a + a_size).min(b + b_size).saturating_sub(a.max(b))

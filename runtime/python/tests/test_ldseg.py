@@ -35,7 +35,14 @@ class Segmenting(unittest.TestCase):
         np.testing.assert_array_equal(result.probabilities, PROBABILITIES)
         self.assertEqual((result.labels.dtype, result.probabilities.dtype), (np.uint8, np.float32))
         self.assertEqual(result.uncertainty.shape, (HEIGHT, WIDTH))
-        self.assertEqual(result.measurements, EXPECTED["measurements"])
+        measured = {
+            chamber: {key: value for key, value in found.items() if not key.endswith("_interval")}
+            for chamber, found in result.measurements.items()
+        }
+        self.assertEqual(measured, EXPECTED["measurements"])
+        for found in result.measurements.values():
+            low, high = found["area_cm2_interval"]
+            self.assertTrue(low < found["area_cm2"] < high)
         self.assertEqual([c.name for c in result.classes], [c["name"] for c in CLASSES])
         self.assertEqual([list(c.colour) for c in self.segmenter.classes], [c["colour"] for c in CLASSES])
         self.assertEqual(result.steps, 1)

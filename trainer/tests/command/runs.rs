@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// So many epochs that a test can come in between.
 const LONG: [&str; 2] = ["--set", "training.epochs=100000"];
 
+/// Signals that whoever runs the tests ignores, as `nohup` does, would be ignored by the command too.
 fn start(place: &Place, more: &[&str]) -> Child {
-    place.command(&[&["fit", "recipe.yaml", "--data", "data", "--output", "run"], more].concat()).spawn().unwrap()
+    let wanted = place.command(&[&["fit", "recipe.yaml", "--data", "data", "--output", "run"], more].concat());
+    let mut command = Command::new("env");
+    #[cfg(target_os = "linux")]
+    command.arg("--default-signal=HUP,INT,TERM");
+    command.arg(wanted.get_program()).args(wanted.get_args()).current_dir(place.path(""));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 fn wait_for(path: &Path) {
@@ -104,7 +110,8 @@ fn termination_and_hangup_save_as_ctrl_c_does() {
             .fails(3, "stopped, and saved: the same command with --resume goes on");
         // It goes on, and stops again.
         let child = start(&place, &[&LONG[..], &["--resume"]].concat());
-        sleep(Duration::from_millis(300));
+        // Long enough for it to listen.
+        sleep(Duration::from_secs(2));
         signal(&child, name);
         Ran::of(child.wait_with_output().unwrap()).fails(3, "going on after step");
     }
@@ -117,12 +124,7 @@ fn a_hangup_that_is_to_be_ignored_is_ignored() {
     let mut command = Command::new("nohup");
     command.arg(env!("CARGO_BIN_EXE_ldseg-train")).current_dir(place.path(""));
     command.args(["fit", "recipe.yaml", "--data", "data", "--output", "run"]).args(LONG);
-    let mut child = command
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_for(&place.path("run/checkpoints/last"));
     signal(&child, "-HUP");
     sleep(Duration::from_millis(500));
@@ -143,7 +145,7 @@ fn a_second_process_in_one_run_folder_is_refused() {
     child.wait_with_output().unwrap();
     // The lock went with the process, and the rows of the epochs are those of one.
     let child = start(&place, &[&LONG[..], &["--resume"]].concat());
-    sleep(Duration::from_millis(300));
+    sleep(Duration::from_secs(2));
     signal(&child, "-TERM");
     Ran::of(child.wait_with_output().unwrap()).fails(3, "going on after step");
     let metrics = fs::read_to_string(place.path("run/metrics.csv")).unwrap();

@@ -57,7 +57,7 @@ impl Schedule {
     /// # Errors
     /// [`ErrorKind::Setting`] unless 2 <= T <= [`MAX_TIMESTEPS`] and |shift| <= [`MAX_LOG_SNR_SHIFT`].
     pub fn shifted(kind: ScheduleKind, timesteps: usize, shift: f64) -> Result<Self> {
-        if !(shift.abs() <= MAX_LOG_SNR_SHIFT) {
+        if !(-MAX_LOG_SNR_SHIFT..=MAX_LOG_SNR_SHIFT).contains(&shift) {
             let message = format!("log_snr_shift is {shift}, expected -{MAX_LOG_SNR_SHIFT} to {MAX_LOG_SNR_SHIFT}");
             return Err(Error::new(ErrorKind::Setting, message));
         }
