@@ -157,8 +157,7 @@ fn frames_of_a_camera_are_segmented_as_the_library_does() {
     let expected: Vec<String> = (0..)
         .zip(&images)
         .map(|(index, image)| {
-            let labels =
-                segmenter.segment(image, &SegmentOptions { frame: index, ..defaults.clone() }).unwrap().labels;
+            let labels = segmenter.segment(image, &SegmentOptions { frame: index, ..defaults.clone() }).unwrap().labels;
             let classes = segmenter.manifest().classes.iter().enumerate();
             let counts = classes.map(|(class, of)| {
                 format!("{} {}", of.name, labels.iter().filter(|&&label| usize::from(label) == class).count())
