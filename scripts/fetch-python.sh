@@ -12,8 +12,10 @@ fail() {
 }
 
 command -v python3 >/dev/null || fail "python3 is not there"
-# Its compiled parts fit one version of Python.
-folder=$PWD/.ldseg/python/$(python3 -c 'import sys; print(sys.implementation.cache_tag)')
+packages=("numpy>=1.23,<3" "pydicom>=3,<4" "highdicom>=0.25,<1" "nibabel>=5,<6" "SimpleITK>=2.3,<3" "pillow>=10,<14" "onnx>=1.16,<2")
+# Compiled parts fit one version of Python, and a folder of another list lacks some of this one.
+list=$(cksum <<<"${packages[*]}" | cut -d' ' -f1)
+folder=$PWD/.ldseg/python/$(python3 -c 'import sys; print(sys.implementation.cache_tag)')-$list
 if [ ! -d "$folder" ]; then
     python3 -m pip --version >/dev/null 2>&1 || fail "fetching Python packages needs python3 with pip, which is not there"
     echo "fetching Python packages" >&2
@@ -21,7 +23,7 @@ if [ ! -d "$folder" ]; then
     staging=$(mktemp -d "$folder.XXXXXX")
     trap 'rm -rf "$staging"' EXIT
     PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --only-binary=:all: --target "$staging" \
-        "numpy>=1.23,<3" "pydicom>=3,<4" "highdicom>=0.25,<1" "nibabel>=5,<6" "SimpleITK>=2.3,<3" "pillow>=10,<14" "onnx>=1.16,<2" >&2 ||
+        "${packages[@]}" >&2 ||
         fail "pip could not install the packages"
     # Under another name first: an interrupted run leaves nothing that looks complete.
     mv "$staging" "$folder"

@@ -60,6 +60,7 @@ fn turned(form: &OutputForm, to: &str, dir: &Path) -> (OutputForm, ldseg::image:
 }
 
 /// nnU-Net's layout with `count` cases of one or two channels; `store` writes the files of each case.
+#[expect(clippy::type_complexity, reason = "a function that is handed a function")]
 fn data_set(dir: &Path, count: usize, channels: usize, store: &dyn Fn(usize, &dyn Fn(&str) -> PathBuf)) {
     for folder in ["imagesTr", "labelsTr"] {
         fs::create_dir_all(dir.join(folder)).unwrap();

@@ -256,6 +256,7 @@ fn beat(diastole: &Record, systole: &Record) -> Vec<Pair> {
             heartbeat(&[alone(diastole), alone(systole)], true)
         })
         .collect();
+    #[expect(clippy::type_complexity, reason = "each quantity with where it is found")]
     let values: [(Quantity, fn(&ldseg_recording::heart::Heartbeat) -> Option<f64>); 3] = [
         (EndDiastolicVolume, |beat| beat.end_diastolic_volume_ml),
         (EndSystolicVolume, |beat| beat.end_systolic_volume_ml),

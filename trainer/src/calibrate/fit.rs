@@ -94,6 +94,7 @@ impl DiceTable {
     /// A row of a table: structures, mean true Dice, mean of expected less true before and after, rank correlation, part
     /// that is flagged, true Dice of what is and of what isn't.
     pub(super) fn line(&self, name: &str) -> String {
+        #[expect(clippy::type_complexity, reason = "a row has four numbers, and only this function takes them apart")]
         let mean = |take: &dyn Fn(&(f64, f64, f64, bool)) -> Option<f64>| {
             let values: Vec<f64> = self.rows.iter().filter_map(take).collect();
             values.iter().sum::<f64>() / values.len() as f64

@@ -1,5 +1,7 @@
 //! `ldseg-train calibrate`: what is known of a bundle's answers, from patients that nothing else was learned from.
 
+#![expect(clippy::print_stderr, reason = "calibrating says how it goes")]
+
 mod collect;
 mod fit;
 

@@ -76,7 +76,7 @@ impl Progress {
         // The estimate counts from here, not from step 0 of an earlier process.
         bar.reset_eta();
         let events = EventWriter::create(&run.join("tensorboard"), step as u64 + 1)?;
-        let trace = trace.map(|path| Trace::create(path)).transpose()?;
+        let trace = trace.map(Trace::create).transpose()?;
         let (epoch_start, waited) = (Instant::now(), Duration::ZERO);
         Ok(Self { bar, csv, events, classes, trace, epoch_start, waited, samples: 0 })
     }

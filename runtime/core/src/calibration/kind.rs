@@ -115,8 +115,8 @@ impl Kind {
             }
         }
         let mut inverse = vec![vec![0.0; size]; size];
+        #[expect(clippy::needless_range_loop, reason = "rows and columns are indexed as in the formula")]
         for column in 0..size {
-            #[expect(clippy::needless_range_loop, reason = "rows and columns are indexed as in the formula")]
             for row in column..size {
                 let own = f64::from(u8::from(row == column));
                 let rest = own - (column..row).map(|k| root[row][k] * inverse[k][column]).sum::<f64>();
