@@ -13,8 +13,8 @@ use ldseg_recording::heart::LeftHeart;
 
 use crate::support::{MODELS, Need, engines, example_frame, fixture, library, skip};
 
-/// The runtime's folder for C.
-const C: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime/c");
+/// The folder of the repository.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// What a program with the static library in it needs of the system, by `rustc --print native-static-libs`. One of tract's
 /// assembled kernels does not say that it can do without an executable stack, so the linker has to be told.
@@ -26,7 +26,7 @@ const SYSTEM_LIBRARIES: &[&str] = if cfg!(target_os = "macos") {
 
 #[test]
 fn the_header_is_the_one_that_the_source_gives() {
-    let folder = Path::new(C);
+    let folder = &Path::new(ROOT).join("runtime/c");
     let config = cbindgen::Config::from_file(folder.join("cbindgen.toml")).unwrap();
     let sources = ["status", "frame", "session", "lib"].map(|name| folder.join(format!("src/{name}.rs")));
     let builder =
@@ -51,8 +51,8 @@ fn compile(source: &str, program: &Path, libraries: &[OsString]) {
     let flags = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1", "-g", "-pthread"];
     let output = Command::new(compiler)
         .args(flags)
-        .arg(format!("-I{C}/include"))
-        .arg(format!("{C}/{source}"))
+        .arg(format!("-I{ROOT}/runtime/c/include"))
+        .arg(format!("{ROOT}/{source}"))
         .arg("-o")
         .arg(program)
         .args(libraries)
@@ -62,7 +62,7 @@ fn compile(source: &str, program: &Path, libraries: &[OsString]) {
     assert!(output.status.success(), "{source}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The program with the static and with the shared library. `None`, said aloud, where the libraries aren't there.
+/// The program of a source of this repository with the static and with the shared library. `None`, said aloud, where the libraries aren't there.
 pub fn programs(test: &str, source: &str, folder: &Path) -> Option<[PathBuf; 2]> {
     let library = library(test, "libldseg_c.a")?;
     let beside = library.parent().unwrap();
@@ -97,8 +97,8 @@ fn valgrind(program: &Path, test: &str) -> Option<Command> {
     Some(command)
 }
 
-/// What the example prints, and its label map, as the Rust library has them.
-fn expected(bundle: &Path, image: &Image) -> (String, Labels) {
+/// What the examples in C and Python print, and their label map, as the Rust library has them.
+pub fn expected(bundle: &Path, image: &Image) -> (String, Labels) {
     let mut segmenter = Segmenter::load(bundle, &EngineOptions::default()).unwrap();
     let result = segmenter.segment(image, &SegmentOptions::defaults(segmenter.manifest())).unwrap();
     let classes = &segmenter.manifest().classes;
@@ -158,7 +158,7 @@ fn the_example_gives_what_the_rust_library_gives() {
 #[test]
 fn every_call_from_c_does_what_the_header_says() {
     let temp = tempfile::tempdir().unwrap();
-    let Some(programs) = programs("the C interface", "tests/check.c", temp.path()) else { return };
+    let Some(programs) = programs("the C interface", "runtime/c/tests/check.c", temp.path()) else { return };
     let bundle = tiny_bundle(temp.path());
     for engine in engines("the C interface") {
         for program in &programs {

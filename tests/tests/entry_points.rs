@@ -407,7 +407,7 @@ fn every_entry_point_sees_the_same_pixels_and_says_the_same() {
     let bundle = repository("models/echo");
     let segmenter = Segmenter::load(&bundle, &EngineOptions::default()).unwrap();
     let manifest = segmenter.manifest();
-    let programs = crate::c_interface::programs("entry points from C", "tests/entry.c", temp.path());
+    let programs = crate::c_interface::programs("entry points from C", "runtime/c/tests/entry.c", temp.path());
     let test = "entry points from Python";
     let package = |python| crate::python::package(test, &temp.path().join("package")).map(|()| python);
     let python = python(test, "numpy").and_then(package);

@@ -11,7 +11,8 @@ use ldseg::segmenter::{SegmentOptions, Segmenter};
 use ldseg_recording::heart::LeftHeart;
 use serde_json::json;
 
-use crate::support::{MODELS, example_frame, fixture, library, note, python};
+use crate::c_interface::expected;
+use crate::support::{MODELS, example_frame, fixture, library, note, python, repository};
 
 /// The runtime's folder for Python.
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime/python");
@@ -90,4 +91,34 @@ fn python_gets_what_the_rust_library_gives() {
         "the Python interface: {}",
         report.lines().filter(|line| line.starts_with("Ran ")).collect::<String>()
     ));
+}
+
+#[test]
+fn the_example_in_python_gives_what_the_rust_library_gives() {
+    const TEST: &str = "the example in Python";
+    let Some(python) = python(TEST, "numpy, PIL") else { return };
+    let temp = tempfile::tempdir().unwrap();
+    if package(TEST, temp.path()).is_none() {
+        return;
+    }
+    let [input, output] = ["frame.png", "labels.png"].map(|name| temp.path().join(name));
+    let (image, pixels) = example_frame(Some([0.5; 2]));
+    let [height, width] = [1, 2].map(|axis| image.data.shape()[axis] as u32);
+    image::save_buffer(&input, &pixels, width, height, image::ColorType::L8).unwrap();
+    let bundle = repository("models/echo");
+    let (text, labels) = expected(&bundle, &image);
+
+    let run = |arguments: &[&dyn AsRef<std::ffi::OsStr>]| {
+        let mut python = python();
+        with_package(&mut python, temp.path());
+        python.arg(repository("examples/segment.py")).args(arguments.iter().map(AsRef::as_ref)).output().unwrap()
+    };
+    let ran = run(&[&bundle, &input, &output, &"0.5"]);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(String::from_utf8(ran.stdout).unwrap().replace('\r', ""), text);
+    assert!(text.contains("left ventricle: "), "{text}");
+    let written = image::open(&output).unwrap().to_luma8();
+    assert_eq!(written.dimensions(), (width, height));
+    assert!(written.into_raw().iter().eq(labels.iter()), "the label maps differ");
+    assert!(!run(&[&bundle]).status.success(), "arguments are missing");
 }

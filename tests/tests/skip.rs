@@ -15,15 +15,18 @@ pub enum Need {
     Shared,
     /// The libraries for C and Python, which `cargo build --workspace` makes and `cargo test` does not.
     Libraries,
+    /// The examples in Rust, which `cargo test` makes unless it is told one test alone.
+    Examples,
     /// A program of the system: a browser, valgrind, bash 5.
     Program,
 }
 
-const NEEDS: [(Need, &str); 5] = [
+const NEEDS: [(Need, &str); 6] = [
     (Need::Ort, "ort"),
     (Need::Python, "python"),
     (Need::Shared, "shared"),
     (Need::Libraries, "libraries"),
+    (Need::Examples, "examples"),
     (Need::Program, "program"),
 ];
 

@@ -2,6 +2,9 @@
 
 #![expect(clippy::print_stderr, reason = "it is a command")]
 
+#[path = "../../runtime/cli/src/manual.rs"]
+mod manual;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use ldseg::ErrorKind;
 use ldseg_trainer::calibrate;
 use ldseg_trainer::data::inspect::inspect;
@@ -21,9 +24,11 @@ use ldseg_trainer::recipe::Recipe;
 use ldseg_trainer::train::checkpoint::Which;
 use ldseg_trainer::train::{Outcome, fit};
 
+use self::manual::{CompletionsArgs, ManArgs};
+
 /// Trains latent diffusion segmentation and exports it as a bundle.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "ldseg-train", version)]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -116,6 +121,10 @@ enum Command {
         #[arg(long)]
         output: PathBuf,
     },
+    /// Print the script that completes this command in a shell.
+    Completions(CompletionsArgs),
+    /// Print this command's manual page, or write those of all subcommands.
+    Man(ManArgs),
 }
 
 #[derive(clap::Args)]
@@ -277,6 +286,15 @@ fn run(args: Args) -> Result<ExitCode> {
             }
         }
         Command::Phantom { kind, count, seed, output } => phantom::write(kind, count, seed, &output)?,
+        Command::Completions(args) => {
+            // A reader that has left, as `head` does, is no error.
+            let _ = write!(std::io::stdout(), "{}", args.script(Args::command()));
+        }
+        Command::Man(args) => {
+            let page = args.page(Args::command())?.unwrap_or_default();
+            // As above.
+            let _ = write!(std::io::stdout(), "{page}");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,8 @@ mod bench;
 mod evaluate;
 mod info;
 mod inputs;
+#[cfg(feature = "docs")]
+mod manual;
 #[cfg(feature = "evaluate")]
 mod measure;
 #[cfg(feature = "report")]
@@ -68,6 +70,12 @@ enum Command {
     /// Write a report of a bundle as one HTML file: training, scores, pictures, robustness, calibration and times
     #[cfg(feature = "report")]
     Report(report::ReportArgs),
+    /// Print the script that completes this command in a shell
+    #[cfg(feature = "docs")]
+    Completions(manual::CompletionsArgs),
+    /// Print this command's manual page, or write those of all subcommands
+    #[cfg(feature = "docs")]
+    Man(manual::ManArgs),
 }
 
 /// What runs the networks.
@@ -169,7 +177,25 @@ fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Render(command) => render::run(command),
         #[cfg(feature = "report")]
         Command::Report(args) => report::run(args),
+        #[cfg(feature = "docs")]
+        Command::Completions(args) => {
+            print(&args.script(command_line()))?;
+            Ok(Outcome::Done)
+        }
+        #[cfg(feature = "docs")]
+        Command::Man(args) => {
+            if let Some(page) = args.page(command_line())? {
+                print(&page)?;
+            }
+            Ok(Outcome::Done)
+        }
     }
+}
+
+/// What the commands about the command line describe.
+#[cfg(feature = "docs")]
+fn command_line() -> clap::Command {
+    <Args as clap::CommandFactory>::command()
 }
 
 /// 2 where the user asked for something impossible, 1 for anything else that fails.

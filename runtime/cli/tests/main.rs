@@ -5,7 +5,11 @@
 
 mod bad_input;
 mod dicom;
+mod documents;
 mod evaluate;
+mod examples;
+#[cfg(feature = "docs")]
+mod manual;
 mod measure;
 mod metrics;
 mod render;

@@ -51,9 +51,12 @@ impl Error {
         self.kind
     }
 
-    /// The same error, its message preceded by the file it concerns.
+    /// The same error, its message preceded by the file it concerns unless it is already.
     pub fn in_file(mut self, path: &Path) -> Self {
-        self.message = format!("{}: {}", path.display(), self.message);
+        let file = format!("{}: ", path.display());
+        if !self.message.starts_with(&file) {
+            self.message.insert_str(0, &file);
+        }
         self
     }
 }

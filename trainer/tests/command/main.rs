@@ -1,6 +1,7 @@
 //! The `ldseg-train` command on data and runs that are not as they should be.
 
 mod labels;
+mod manual;
 mod runs;
 
 use std::fs;

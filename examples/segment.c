@@ -3,7 +3,7 @@
  * IMAGE.pgm is a binary PGM (P5) of 8 bits. LABELS.pgm gets the class index of each pixel. Prints each class with the
  * number of its pixels, and what the left ventricle and atrium measure.
  *
- *     cc segment.c -I../include -L../../../target/release -lldseg_c -o segment
+ *     cc examples/segment.c -Iruntime/c/include -Ltarget/release -lldseg_c -o segment
  */
 #include <ldseg.h>
 #include <stdio.h>
