@@ -11,7 +11,7 @@ mod labels;
 mod patches;
 mod split;
 
-pub use augment::{Augmentation, augment};
+pub use augment::{Augmentation, augment, redraw};
 pub use dataset::{Dataset, Sample, Spec, load_case};
 pub use dataset_json::Declared;
 pub use discover::{Case, Found, Layout, discover, find_all};
