@@ -140,6 +140,9 @@ fn load(case: &Case, spec: &Spec) -> Result<Loaded> {
     let patches = windows.then(|| Patches::new(&mut image, &labels, spec.normalisation));
     let sample = Sample { image, labels, patches };
     let mut notes = [said, said_of_labels].concat();
+    if !onto.is_none() {
+        notes.push("its label map is stored the other way round, and was turned by its affine".into());
+    }
     notes.extend(unknown_spacing);
     Ok(Loaded { sample, digest, notes, values, palette: file.palette, vanished })
 }

@@ -26,7 +26,7 @@ use ldseg::files::write_bytes;
 use ldseg::{Error, ErrorKind, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::data::{Case, Dataset, PatchSpec, Split, find_all, first_few, split};
+use crate::data::{Case, Dataset, PatchSpec, Split, find_all, first_few, series, split};
 use crate::engine::to_array;
 use crate::export;
 use crate::model::{NetworkConfig, Networks, Preset};
@@ -69,7 +69,7 @@ pub fn fit(
 ) -> Result<Outcome> {
     let _lock = run_folder::enter(run, &recipe.to_yaml()?, resume)?;
     let found = find_all(data)?;
-    let mut notes = found.notes;
+    let mut notes = [found.notes, found.left_out].concat();
     if let Some(declared) = &found.declared {
         notes.extend(declared.check_classes(&recipe.classes)?);
     }
@@ -92,7 +92,9 @@ impl Sides {
         // What a folder without a recipe has of a split was left by a run that never started.
         let stored = if resume { StoredSplit::read(run, &cases)? } else { None };
         let Some(stored) = stored else {
-            return Ok(Self { split: split(cases, &recipe.validation, recipe.seed)?, stored: None });
+            let split = split(cases, &recipe.validation, recipe.seed)?;
+            series::parted(&split).iter().for_each(|note| eprintln!("note: {note}"));
+            return Ok(Self { split, stored: None });
         };
         let (split, notes) = stored.apply(cases).map_err(|e| e.in_file(run))?;
         notes.iter().for_each(|note| eprintln!("note: {note}"));

@@ -25,7 +25,7 @@ struct Point {
 
 /// Everything that a study found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct RobustnessCurves {
     settings: Settings,
     bundles: Vec<String>,
     classes: Vec<String>,
@@ -42,7 +42,7 @@ pub struct Report {
     scores: Vec<Score>,
 }
 
-impl Report {
+impl RobustnessCurves {
     pub(super) fn new(settings: Settings, bundles: Vec<String>, mut classes: Vec<String>) -> Self {
         classes.push(MEAN.to_owned());
         let (curves, failed, cases, scores) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

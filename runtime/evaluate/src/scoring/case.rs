@@ -198,16 +198,18 @@ fn measures(
     values
 }
 
-/// What has to be known of how the two lie in space. Of pictures, and of frames over time, nothing is missed.
+/// What has to be known of how the two lie in space. Where neither has a place there, as pictures and frames over time,
+/// nothing is missed.
 fn notes(prediction: &LabelFile, reference: &LabelFile) -> Vec<String> {
     let [one, other] = [prediction, reference].map(|file| file.image.geometry.affine.is_some());
     let mut notes = Vec::new();
-    if prediction.image.spatial_axes() == 3 && (one || other) {
+    if one || other {
         notes.extend(prediction.notes.iter().map(|note| format!("the prediction: {note}")));
         notes.extend(reference.notes.iter().map(|note| format!("the label map: {note}")));
-        if one != other {
-            notes.push("the prediction and its label map are compared as they are stored".into());
-        }
+    }
+    if one != other {
+        let which = if one { "its label map" } else { "the prediction" };
+        notes.push(format!("{which} has no place in space: the two are compared as they are stored"));
     }
     notes
 }

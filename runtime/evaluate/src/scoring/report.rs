@@ -122,7 +122,7 @@ pub struct FailedCase {
 
 /// Everything that an evaluation found.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Report {
+pub struct FolderScores {
     settings: Settings,
     /// Surfaces of the surface Dice, whatever the distances are taken between.
     nsd_surface: &'static str,
@@ -140,10 +140,18 @@ pub struct Report {
     pub failed: Vec<FailedCase>,
     /// Label maps without a prediction, which is no failure.
     pub without_prediction: usize,
+    /// What was left out of the folders.
+    #[serde(rename = "notes", skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
-impl Report {
-    pub(super) fn new(settings: Settings, classes: Option<&[ClassSpec]>, without_prediction: usize) -> Self {
+impl FolderScores {
+    pub(super) fn new(
+        settings: Settings,
+        classes: Option<&[ClassSpec]>,
+        without_prediction: usize,
+        left_out: Vec<String>,
+    ) -> Self {
         let named = classes.unwrap_or_default().iter().enumerate().skip(1);
         Self {
             settings,
@@ -155,6 +163,7 @@ impl Report {
             sampling: None,
             failed: Vec::new(),
             without_prediction,
+            left_out,
         }
     }
 
