@@ -12,6 +12,7 @@ use crate::{Error, ErrorKind, Result, Tensor};
 
 /// Times of one stage in seconds, over the runs after the warm-up.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Stage {
     /// A network's name, or `whole_loop`.
     pub name: &'static str,
@@ -25,6 +26,7 @@ pub struct Stage {
 
 /// The outcome for one bundle, engine and device, at a batch of one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Benchmark {
     /// The bundle's name.
     pub bundle: String,

@@ -10,6 +10,7 @@ use crate::{Result, Tensor};
 
 /// One comparison with the reference.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Check {
     /// A network's name, `probabilities` or `labels`.
     pub name: &'static str,
@@ -25,6 +26,7 @@ pub struct Check {
 
 /// The outcome for one bundle, engine and device.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Verification {
     /// The bundle's name.
     pub bundle: String,

@@ -154,6 +154,7 @@ fn is_meta_image(head: &[u8]) -> bool {
 
 /// What a folder holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FolderContent {
     /// Files that are images, or whose names say so, sorted.
     pub images: Vec<PathBuf>,

@@ -39,6 +39,7 @@ pub struct Found {
 /// What only a still image, or only a cine has.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum FoundIn {
     /// A picture or volume.
     Still {

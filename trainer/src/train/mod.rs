@@ -23,6 +23,7 @@ use burn::tensor::{Device, Tensor};
 use ldseg::bundle::{MANIFEST_FILE, Manifest};
 use ldseg::diffusion::Schedule;
 use ldseg::files::write_bytes;
+use ldseg::preprocess::SpacingPolicy;
 use ldseg::{Error, ErrorKind, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -112,6 +113,36 @@ fn note_missing_classes(recipe: &Recipe, train: &Dataset, validation: &Dataset) 
             "note: {which} shows class {index}, `{}` (label values {:?}), on the network's grid: it will not be learned",
             class.name, class.values
         );
+    }
+}
+
+/// Whether a recipe that resamples to mm counts in voxels, as no case tells its spacing. That is told.
+///
+/// # Errors
+/// [`ErrorKind::Setting`] where some cases tell it and others don't: these would be seen at another scale.
+fn spacing_in_voxels(recipe: &Recipe, sides: [&Dataset; 2]) -> Result<bool> {
+    let SpacingPolicy::Resample(target) = &recipe.preprocessing.spacing else { return Ok(false) };
+    let all = || sides.into_iter().flat_map(|side| side.cases.iter().zip(&side.spacing_known));
+    let unknown: Vec<&Case> = all().filter(|(_, known)| !**known).map(|(case, _)| case).collect();
+    match unknown.first() {
+        None => Ok(false),
+        Some(_) if unknown.len() == all().count() => {
+            eprintln!(
+                "note: no case tells its spacing: {target:?} counts in their own voxels, and so it will in the bundle \
+                 (`unit: voxel`)"
+            );
+            Ok(true)
+        }
+        Some(first) => {
+            let message = format!(
+                "{} of {} cases do not tell their spacing, the first is {}; the recipe resamples to {target:?} mm, which takes \
+                 the spacing of all of them, or `unit: voxel`",
+                unknown.len(),
+                all().count(),
+                first.image().display()
+            );
+            Err(Error::new(ErrorKind::Setting, message))
+        }
     }
 }
 
@@ -240,6 +271,7 @@ impl<'a, const D: usize> Trainer<'a, D> {
             );
         }
         note_missing_classes(recipe, &train, &validation);
+        state.spacing_in_voxels = spacing_in_voxels(recipe, [&train, &validation])?;
         let validated_on = run_folder::digest(&validation);
         match &stored {
             Some(stored) => note_changes(stored, &train, &validation, &validated_on, &mut state),

@@ -205,6 +205,7 @@ impl Turn {
 /// Which way round a bundle takes volumes. In a manifest or recipe: `stored`, or an orientation such as `RAS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[non_exhaustive]
 pub enum OrientationPolicy {
     /// As they are stored.
     Stored,

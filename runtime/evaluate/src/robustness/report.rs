@@ -25,6 +25,7 @@ struct Point {
 
 /// Everything that a study found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct RobustnessCurves {
     settings: Settings,
     bundles: Vec<String>,

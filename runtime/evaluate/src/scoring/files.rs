@@ -23,6 +23,7 @@ const FIRST_CHANNEL: &str = "_0000";
 
 /// A prediction, or an image, with its label map.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Pair {
     /// The file's name without its extension.
     pub name: String,
@@ -32,6 +33,7 @@ pub struct Pair {
 
 /// What lies in two folders.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Paired {
     /// The files of the first folder with their label maps, by name.
     pub pairs: Vec<Pair>,
@@ -187,6 +189,7 @@ pub fn read_patients(folder: &Path) -> Result<Option<PatientList>> {
 
 /// Which patient each case belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PatientList {
     /// The file.
     pub path: PathBuf,

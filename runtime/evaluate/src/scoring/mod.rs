@@ -15,7 +15,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use case::{CaseScores, ObjectSource, SpacingSource};
-pub use classes::{ClassSpec, labels_of, read_classes, read_measures, reference_labels};
+pub use classes::{ClassSpec, class_indices, labels_of, read_classes, read_measures, reference_labels};
 pub use files::{LABEL_SUFFIXES, Pair, Paired, PatientList, is_patient_list, pair, patient_from_name, read_patients};
 pub use report::{FailedCase, FolderScores, Measure, Values};
 pub(crate) use report::{csv_cell, csv_number, groups};

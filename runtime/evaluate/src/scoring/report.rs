@@ -12,6 +12,7 @@ use ldseg::{Error, ErrorKind, Result};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Measure {
     /// [`Overlap::dice`](ldseg::metrics::Overlap::dice).
     Dice,
@@ -113,6 +114,7 @@ struct Case {
 
 /// A case that could not be scored.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct FailedCase {
     /// Its name.
     pub name: String,
@@ -122,6 +124,7 @@ pub struct FailedCase {
 
 /// Everything that an evaluation found.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct FolderScores {
     settings: Settings,
     /// Surfaces of the surface Dice, whatever the distances are taken between.

@@ -43,6 +43,7 @@ pub type Atrium = Chamber;
 
 /// A chamber in one frame.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Chamber {
     /// Area of the cavity, cm^2.
     pub area_cm2: f64,
