@@ -1,5 +1,6 @@
 """Volumes in all 48 orientations, by nibabel and by SimpleITK: `make SOURCE FOLDER` stores one in each, with its affine;
-`compare FOLDER OUTPUT` reads the label maps made of them, brings each to RAS, and says where they differ."""
+`compare FOLDER OUTPUT` reads the label maps made of them, brings each to RAS, and says where they differ;
+`pictures SOURCE FOLDER` stores a picture in all ways that a plane has."""
 
 import sys
 from itertools import permutations, product
@@ -30,6 +31,20 @@ def make(source, folder):
         sitk.WriteImage(sitk.DICOMOrient(image, code), str(folder / f"{code}_itk.mha"))
 
 
+def pictures(source, folder):
+    """The same pixels in the same place, axes reversed and exchanged, as MetaImage and NIfTI."""
+    image = sitk.ReadImage(str(source))
+    for x, y, swap in product([False, True], repeat=3):
+        stored = sitk.Flip(image, [x, y])
+        if swap:
+            stored = sitk.PermuteAxes(stored, [1, 0])
+        for ending in ("mha", "nii.gz"):
+            name = f"{'x' * x}{'y' * y}{'s' * swap}_{ending[:3]}.{ending}"
+            sitk.WriteImage(stored, str(folder / name))
+            # NIfTI is read with a direction by those codes alone that SimpleITK writes.
+            assert np.allclose(sitk.ReadImage(str(folder / name)).GetDirection(), stored.GetDirection())
+
+
 def compare(folder, output):
     """Every label map lies where its image does, and brought to RAS all are one, voxel by voxel."""
     first = None
@@ -50,4 +65,4 @@ def compare(folder, output):
 
 
 if __name__ == "__main__":
-    {"make": make, "compare": compare}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    {"make": make, "compare": compare, "pictures": pictures}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))

@@ -161,6 +161,43 @@ fn all_48_orientations_are_segmented_and_scored_alike() {
 }
 
 #[test]
+fn pictures_are_scored_in_space() {
+    let Some(python) = python("pictures that are stored mirrored", "nibabel, SimpleITK") else { return };
+    let temp = tempfile::tempdir().unwrap();
+    let path = |name: &str| temp.path().join(name);
+    ["predictions", "labels"].iter().for_each(|name| fs::create_dir(path(name)).unwrap());
+    let header = "NDims = 2\nDimSize = 6 5\nElementSpacing = 0.3 0.5\nOffset = 7 -3\nTransformMatrix = 1 0 0 1\n\
+                  ElementType = MET_UCHAR\nElementDataFile = LOCAL\n";
+    let pixels = [0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 2, 0, 0, 0, 0, 2, 2];
+    let source = path("source.mha");
+    fs::write(&source, [header.as_bytes(), &pixels].concat()).unwrap();
+    let script = repository("tests/tests/orientation.py");
+    let made = python().arg(&script).arg("pictures").arg(&source).arg(path("predictions")).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    for file in fs::read_dir(path("predictions")).unwrap().map(|entry| entry.unwrap().path()) {
+        fs::copy(&source, path("labels").join(format!("{}.mha", ldseg_io::case_name(&file).unwrap()))).unwrap();
+    }
+    // Elsewhere: no number, but why.
+    let moved = header.replace("Offset = 7 -3", "Offset = 7.6 -3");
+    fs::write(path("predictions/moved.mha"), [moved.as_bytes(), &pixels].concat()).unwrap();
+    fs::copy(&source, path("labels/moved.mha")).unwrap();
+    let (predictions, references, output) = (path("predictions"), path("labels"), path("metrics.json"));
+    let ran = ldseg(&[&"evaluate", &"--predictions", &predictions, &"--labels", &references, &"--output", &output]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("moved.mha: has its first voxel at"), "{}", ran.stderr);
+    let metrics: Value = serde_json::from_slice(&fs::read(output).unwrap()).unwrap();
+    let cases = metrics["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 16);
+    for case in cases {
+        for class in ["1", "2"] {
+            let scores = &case["classes"][class];
+            assert_eq!((&scores["dice"], &scores["hausdorff_mm"]), (&1.0.into(), &0.0.into()), "{case}");
+        }
+        let spacing: Vec<f64> = case["spacing_mm"].as_array().unwrap().iter().map(|mm| mm.as_f64().unwrap()).collect();
+        assert!(spacing.iter().zip([0.5, 0.3]).all(|(a, b)| (a - b).abs() < 1e-5), "{case}");
+    }
+}
+
+#[test]
 fn evaluate_tells_how_grids_differ_and_what_has_no_mm() {
     let temp = tempfile::tempdir().unwrap();
     let path = |name: &str| temp.path().join(name);
@@ -191,7 +228,7 @@ fn evaluate_tells_how_grids_differ_and_what_has_no_mm() {
         "coarse.nii.gz: has spacing [1.6",
         "straight.nii.gz: has axes that are oblique by 9.7 degrees",
         "the prediction: has no sform and no qform",
-        "compared as they are stored (1 cases, the first is unplaced)",
+        "the prediction has no place in space: the two are compared as they are stored (1 cases, the first is unplaced)",
         "the spacing of 1 cases is not known",
     ] {
         assert!(ran.stderr.contains(expected), "expected '{expected}' in: {}", ran.stderr);
@@ -227,6 +264,7 @@ fn inspect_names_what_contradicts_and_fit_refuses_it() {
     assert!(found.contains("orientation  LPS in 3 cases"), "{found}");
     assert!(found.contains("label maps are stored the other way round than their images in h_0; h_1; h_2"), "{found}");
     assert_eq!(code, Some(0), "{errors}");
+    assert!(errors.contains("its label map is stored the other way round, and was turned by its affine"), "{errors}");
 
     // One channel stored turned.
     data_set(&path("channel"), 3, 2, &|case, file| {

@@ -3,7 +3,7 @@
 use std::{fmt::Write, path::PathBuf};
 
 use clap::builder::RangedU64ValueParser;
-use ldseg::bench::{Report, bench};
+use ldseg::bench::{Benchmark, bench};
 
 use super::{EngineArgs, Outcome, print, print_json};
 
@@ -32,7 +32,7 @@ pub(super) fn run(args: BenchArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn table(report: &Report) -> Result<String, std::fmt::Error> {
+fn table(report: &Benchmark) -> Result<String, std::fmt::Error> {
     let mut text = format!(
         "{} with {} on {}, {} threads, {} steps, {} runs\n",
         report.bundle, report.engine, report.device, report.threads, report.steps, report.runs

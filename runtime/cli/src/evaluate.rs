@@ -7,7 +7,7 @@ use ldseg::document::Versioned;
 use ldseg::files::write_bytes;
 use ldseg::{Error, ErrorKind};
 use ldseg_evaluate::metrics::summary::Bootstrap;
-use ldseg_evaluate::scoring::{ObjectChoice, Report, Settings, SurfaceChoice, evaluate, read_classes};
+use ldseg_evaluate::scoring::{FolderScores, ObjectChoice, Settings, SurfaceChoice, evaluate, read_classes};
 
 use super::{Outcome, note, pixel_size, print, print_json, report};
 
@@ -88,6 +88,7 @@ pub(super) fn run(args: EvaluateArgs) -> anyhow::Result<Outcome> {
     let found = evaluate(&args.predictions, &args.labels, classes.as_deref(), &settings)?;
     found.failed.iter().for_each(|case| report(&case.error));
     write(&found, &args.output)?;
+    found.left_out.iter().for_each(|text| note(text));
     if found.without_prediction > 0 {
         note(&format!("{} label maps have no prediction", found.without_prediction));
     }
@@ -126,7 +127,7 @@ fn settings(args: &EvaluateArgs) -> ldseg::Result<Settings> {
     })
 }
 
-fn write(found: &Report, output: &Path) -> anyhow::Result<()> {
+fn write(found: &FolderScores, output: &Path) -> anyhow::Result<()> {
     write_bytes(output, &serde_json::to_vec_pretty(&Versioned::new(found))?)?;
     write_bytes(&beside(output, "")?, found.cases_csv().as_bytes())?;
     if let Some(text) = found.sampling_csv() {

@@ -119,6 +119,10 @@ fn describe_bundle(manifest: &Manifest) -> Result<String, std::fmt::Error> {
     let spacing = match &manifest.spacing {
         SpacingPolicy::Stretch => "plays no part: images are stretched to the input".to_owned(),
         SpacingPolicy::Resample(spacing) => format!("{} mm, in windows of the input's size", by(spacing)),
+        SpacingPolicy::ResampleVoxels(voxels) => {
+            format!("{} of the image's own voxels, in windows of the input's size", by(voxels))
+        }
+        other => format!("{other:?}"),
     };
     writeln!(text, "spacing     {spacing}")?;
     if manifest.spatial_axes == 3 {

@@ -83,13 +83,12 @@ fn expand(input: &Path) -> Result<Vec<PathBuf>> {
 /// The images of a folder; what is left out is told.
 fn images_of(folder: &Path) -> Result<Vec<PathBuf>> {
     let content = images_in(folder)?;
-    if let Some(text) = content.note() {
-        if content.images.is_empty() {
-            let message = format!("the folder holds no images: {text}");
-            return Err(Error::new(ErrorKind::Io, message).in_file(folder));
-        }
-        note(&format!("{}: {text}", folder.display()));
+    let left_out: Vec<String> = content.note().into_iter().chain(content.note_of_folders()).collect();
+    if content.images.is_empty() && !left_out.is_empty() {
+        let message = format!("the folder holds no images: {}", left_out.join("; "));
+        return Err(Error::new(ErrorKind::Io, message).in_file(folder));
     }
+    left_out.iter().for_each(|text| note(&format!("{}: {text}", folder.display())));
     let mut files = content.images;
     let names: HashSet<String> = files.iter().filter_map(|file| case_name(file)).collect();
     let is_label = |file: &PathBuf| {

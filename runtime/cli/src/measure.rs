@@ -1,13 +1,11 @@
 //! `ldseg measure`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_evaluate::scoring::{ClassSpec, read_classes, read_measures, reference_labels};
-use ldseg_io::read_recording;
-use ldseg_recording::decide::Spacing;
-use ldseg_recording::heart::{Biplane, FrameVentricle, Heartbeat, LeftHeart, biplane, heartbeat};
-use ndarray::Axis;
+use ldseg_evaluate::scoring::{ClassSpec, class_indices, read_classes, read_measures};
+use ldseg_recording::PreparedLabels;
+use ldseg_recording::heart::{Biplane, FrameVentricle, Heartbeat, LeftHeart, Measured, biplane, heartbeat};
 use serde::Serialize;
 
 use super::{Outcome, note, pixel_size, print, print_json};
@@ -38,22 +36,30 @@ pub(super) struct MeasureArgs {
 #[derive(Serialize)]
 struct Document {
     #[serde(skip_serializing_if = "Option::is_none")]
-    four_chamber: Option<Heartbeat>,
+    four_chamber: Option<View>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    two_chamber: Option<Heartbeat>,
+    two_chamber: Option<View>,
     #[serde(skip_serializing_if = "Option::is_none")]
     biplane: Option<Biplane>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
 }
 
-/// The label maps of one view.
+/// What the label maps of one view tell.
+#[derive(Serialize)]
 struct View {
-    frames: Vec<FrameVentricle>,
-    /// Whether the files tell their spacing, or it was given.
-    in_ml: bool,
+    #[serde(flatten)]
     heartbeat: Heartbeat,
-    /// Where a file says another spacing than the user.
+    /// One entry a frame; none where the spacing is not known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    frames: Vec<Measured>,
+    #[serde(skip)]
+    ventricles: Vec<FrameVentricle>,
+    /// Whether the files tell their spacing, or it was given.
+    #[serde(skip)]
+    in_ml: bool,
+    /// What has to be known of the files.
+    #[serde(skip)]
     notes: Vec<String>,
 }
 
@@ -78,7 +84,7 @@ pub(super) fn run(args: MeasureArgs) -> anyhow::Result<Outcome> {
             notes.push("of one view alone the pixel spacing is known, so the two are not measured together".into());
             None
         }
-        (Some(four), Some(two)) => biplane(&four.frames, &two.frames, four.in_ml),
+        (Some(four), Some(two)) => biplane(&four.ventricles, &two.ventricles, four.in_ml),
         _ => None,
     };
     if let Some(found) = biplane.as_ref().filter(|found| found.long_axis_difference > LONG_AXIS_DIFFERENCE) {
@@ -87,8 +93,7 @@ pub(super) fn run(args: MeasureArgs) -> anyhow::Result<Outcome> {
             100.0 * found.long_axis_difference
         ));
     }
-    let [four_chamber, two_chamber] = [four, two].map(|view| view.map(|view| view.heartbeat));
-    let document = Document { four_chamber, two_chamber, biplane, notes };
+    let document = Document { four_chamber: four, two_chamber: two, biplane, notes };
     if args.json {
         print_json(&document)?;
     } else {
@@ -101,67 +106,63 @@ pub(super) fn run(args: MeasureArgs) -> anyhow::Result<Outcome> {
 impl View {
     /// `files` holds one at least.
     fn read(files: &[PathBuf], classes: &[ClassSpec], heart: LeftHeart, given: Option<[f64; 2]>) -> Result<Self> {
-        let decided = files.iter().map(|path| spacing(path, given)).collect::<Result<Vec<_>>>()?;
-        let notes = files
-            .iter()
-            .zip(&decided)
-            .filter_map(|(path, (_, note))| note.as_ref().map(|note| format!("{}: {note}", path.display())));
-        let notes = notes.collect();
-        let spacings: Vec<_> = decided.into_iter().map(|(spacing, _)| spacing).collect();
-        let (mut frames, in_ml) = (Vec::new(), spacings[0].is_some());
-        for (path, spacing) in files.iter().zip(spacings) {
-            if spacing.is_some() != in_ml {
+        let (mut ventricles, mut frames, mut notes, mut known) = (Vec::new(), Vec::new(), Vec::new(), None);
+        for path in files {
+            let opened = PreparedLabels::open(path)?;
+            let (spacing, said) = opened.pixel_spacing(given)?;
+            notes.extend(said.into_iter().map(|note| format!("{}: {note}", path.display())));
+            let spacing = spacing.of_pixel();
+            if *known.get_or_insert(spacing.is_some()) != spacing.is_some() {
                 let message = format!("and {} differ in whether they tell their pixel spacing", files[0].display());
                 return Err(Error::new(ErrorKind::Format, message).in_file(path));
             }
-            let labels = reference_labels(path, Some(classes), classes.len())?;
-            let maps = if labels.ndim() == 2 { labels.insert_axis(Axis(0)) } else { labels };
-            for map in maps.outer_iter() {
-                let ventricle = heart.ventricle(&map.to_owned(), spacing.unwrap_or([1.0; 2]))?;
-                frames.push(FrameVentricle { ventricle, samples: Vec::new() });
+            for labels in opened.frames()? {
+                let labels = class_indices(labels, path, Some(classes), classes.len())?;
+                // A ratio of volumes needs no unit.
+                let ventricle = heart.ventricle(&labels, spacing.unwrap_or([1.0; 2]))?;
+                ventricles.push(FrameVentricle { ventricle, samples: Vec::new() });
+                frames.push(heart.measure(&labels, spacing)?);
             }
         }
         let fail = |message: &str| Err(Error::new(ErrorKind::Format, message).in_file(&files[0]));
-        if frames.len() < 2 {
+        if ventricles.len() < 2 {
             return fail("is one frame, expected a cine or, with a second file, end-diastole and end-systole");
         }
-        match heartbeat(&frames, in_ml) {
-            Some(heartbeat) => Ok(Self { frames, in_ml, heartbeat, notes }),
-            None => fail("shows no left ventricle that is open towards the mitral plane"),
+        let in_ml = known.unwrap_or(false);
+        let Some(heartbeat) = heartbeat(&ventricles, in_ml) else {
+            return fail("shows no left ventricle that is open towards the mitral plane");
+        };
+        let atria: Vec<_> = frames.iter().map(|frame| frame.left_atrium.clone()).collect();
+        let heartbeat = heartbeat.with_atrium(&atria);
+        if !in_ml {
+            frames.clear();
         }
+        Ok(Self { heartbeat, frames, ventricles, in_ml, notes })
     }
-}
-
-/// Along (y, x), mm, by the one rule ([`Spacing::decide`]), and what has to be noted of it. A file doesn't tell it that is a
-/// picture, or a NIfTI of exactly 1 mm, which is what a cine's label map gets where the cine didn't tell.
-fn spacing(path: &Path, given: Option<[f64; 2]>) -> Result<(Option<[f64; 2]>, Option<String>)> {
-    let known = read_recording(path)?.spacing();
-    let plane = known.and_then(|spacing| spacing.last_chunk::<2>().copied()).filter(|plane| *plane != [1.0; 2]);
-    let slice = |spacing: &Option<[f64; 2]>| spacing.map(|spacing| spacing.to_vec());
-    let decided =
-        Spacing::decide(slice(&plane).as_deref(), slice(&given).as_deref(), 2).map_err(|e| e.in_file(path))?;
-    Ok((decided.of_pixel(), decided.note()))
 }
 
 impl Document {
     fn table(&self) -> String {
         let views = [("four-chamber", &self.four_chamber), ("two-chamber", &self.two_chamber)];
-        let mut lines =
-            vec!["| | ED frame | ES frame | EDV ml | ESV ml | EF % |\n|---|---|---|---|---|---|".to_owned()];
+        let mut lines = vec![
+            "| | ED frame | ES frame | EDV ml | ESV ml | EF % | LA ml |\n|---|---|---|---|---|---|---|".to_owned(),
+        ];
         let ml = |volume: Option<f64>| volume.map_or(String::new(), |volume| format!("{volume:.1}"));
-        for (name, beat) in views.into_iter().filter_map(|(name, beat)| Some((name, beat.as_ref()?))) {
+        for (name, view) in views.into_iter().filter_map(|(name, view)| Some((name, view.as_ref()?))) {
+            let beat = &view.heartbeat;
             lines.push(format!(
-                "| {name} | {} | {} | {} | {} | {:.1} |",
+                "| {name} | {} | {} | {} | {} | {:.1} | {} |",
                 beat.end_diastole_frame,
                 beat.end_systole_frame,
                 ml(beat.end_diastolic_volume_ml),
                 ml(beat.end_systolic_volume_ml),
-                100.0 * beat.ejection_fraction
+                100.0 * beat.ejection_fraction,
+                ml(beat.left_atrium_end_systolic_volume_ml)
             ));
         }
         if let Some(found) = &self.biplane {
             lines.push(format!(
-                "| biplane | | | {} | {} | {:.1} |",
+                "| biplane | | | {} | {} | {:.1} | |",
                 ml(found.end_diastolic_volume_ml),
                 ml(found.end_systolic_volume_ml),
                 100.0 * found.ejection_fraction

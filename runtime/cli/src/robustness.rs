@@ -9,7 +9,7 @@ use ldseg::bundle::Bundle;
 use ldseg::document::Versioned;
 use ldseg::files::write_bytes;
 use ldseg::segmenter::Segmenter;
-use ldseg_evaluate::robustness::{Corruption, Report, Settings, Subject, study};
+use ldseg_evaluate::robustness::{Corruption, RobustnessCurves, Settings, Subject, study};
 use ldseg_evaluate::scoring::read_classes;
 
 use super::evaluate::BootstrapArgs;
@@ -97,7 +97,7 @@ fn name(folder: &Path, all: &[PathBuf]) -> String {
     }
 }
 
-fn write(found: &Report, output: &Path) -> anyhow::Result<()> {
+fn write(found: &RobustnessCurves, output: &Path) -> anyhow::Result<()> {
     write_bytes(&output.join("robustness.json"), &serde_json::to_vec_pretty(&Versioned::new(found))?)?;
     write_bytes(&output.join("robustness.csv"), found.csv().as_bytes())?;
     write_bytes(&output.join("robustness_cases.csv"), found.cases_csv().as_bytes())?;

@@ -3,7 +3,7 @@
 use std::{fmt::Write, path::PathBuf};
 
 use ldseg::bundle::Bundle;
-use ldseg::verify::{Report, verify};
+use ldseg::verify::{Verification, verify};
 
 use super::{EngineArgs, Outcome, print, print_json};
 
@@ -29,7 +29,7 @@ pub(super) fn run(args: VerifyArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::from_success(report.passed))
 }
 
-fn table(report: &Report) -> Result<String, std::fmt::Error> {
+fn table(report: &Verification) -> Result<String, std::fmt::Error> {
     let mut text = format!("{} with {} on {}\n", report.bundle, report.engine, report.device);
     for check in &report.checks {
         // Agreement is a part of one, differences are small numbers.

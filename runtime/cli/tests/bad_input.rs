@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use flate2::Crc;
+use ldseg::bundle::{Bundle, Manifest, write_bundle};
 
 use crate::support::{Ran, contents, fixture, ldseg, repository};
 
@@ -163,6 +164,110 @@ fn a_bundle_that_is_not_what_was_written_is_refused() {
 
     fs::write(&path, manifest).unwrap();
     assert_eq!(place.segment("bundle", &[place.path("good.png")]).code, Some(0), "whole again, it works");
+}
+
+/// A bundle with whole digests that differs from the fixture `echo` as asked for.
+fn changed_bundle(place: &Place, manifest: impl Fn(&mut Manifest), file: impl Fn(&str, &mut Vec<u8>)) -> PathBuf {
+    let path = place.path("changed");
+    let mut new = Bundle::load(&place.path("bundle")).unwrap().manifest().clone();
+    let mut files = contents(&place.path("bundle"));
+    files.retain(|name, _| new.files.contains_key(name));
+    manifest(&mut new);
+    files.iter_mut().for_each(|(name, bytes)| file(name, bytes));
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let _ = fs::remove_dir_all(&path);
+    write_bundle(&path, new, &files).unwrap();
+    path
+}
+
+#[test]
+fn a_bundle_of_values_that_are_no_numbers_is_refused_by_every_command() {
+    let place = Place::new();
+    for altered in
+        ["image_encoder.onnx", "denoiser.onnx", "label_decoder.onnx", "label_encoder.onnx", "golden.safetensors"]
+    {
+        let bundle = changed_bundle(
+            &place,
+            |_| {},
+            |name, bytes| {
+                if name == altered {
+                    // Wherever numbers begin, one of four such bytes is among eight.
+                    let longest = longest_numbers(bytes);
+                    bytes[longest..longest + 8].fill(0xFF);
+                }
+            },
+        );
+        let (good, out) = (place.path("good.png"), place.path("out"));
+        let weights = altered.ends_with(".onnx");
+        let all: [(&str, Vec<&dyn AsRef<std::ffi::OsStr>>); 3] = [
+            ("verify", vec![&"verify", &"--bundle", &bundle]),
+            ("segment", vec![&"segment", &good, &"--bundle", &bundle, &"--output", &out]),
+            ("bench", vec![&"bench", &"--bundle", &bundle, &"--runs", &"1"]),
+        ];
+        // Golden tensors are for verifying alone.
+        for (command, arguments) in all.iter().filter(|(command, _)| weights || *command == "verify") {
+            let ran = ldseg(arguments);
+            assert_eq!(ran.code, Some(1), "{command} with {altered}: {}{}", ran.stdout, ran.stderr);
+            assert!(ran.stderr.contains("not finite"), "{command} with {altered}: {}", ran.stderr);
+            assert!(!out.exists(), "{command} with {altered}");
+        }
+    }
+}
+
+/// Where the longest stretch of bytes lies that look like small f32: weights, or golden tensors. Its middle is returned.
+fn longest_numbers(bytes: &[u8]) -> usize {
+    let small = |at: usize| {
+        let value = f32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        value.is_finite() && (1e-6..1e3).contains(&value.abs())
+    };
+    let stretch = |phase: usize| {
+        let (mut best, mut start) = ((0, 0), phase);
+        for at in (phase..bytes.len() - 4).step_by(4) {
+            if !small(at) {
+                start = at + 4;
+            } else if at - start > best.0 {
+                best = (at - start, start);
+            }
+        }
+        best
+    };
+    let (length, start) = (0..4).map(stretch).max().unwrap();
+    assert!(length > 64, "there are numbers");
+    start + length / 8 * 4
+}
+
+#[test]
+fn an_unknown_spacing_is_refused_where_the_bundle_needs_it() {
+    let place = Place::new();
+    let good = place.path("good.png");
+    let segment = |bundle: &Path, more: &[&'static str]| {
+        let out = place.path("out");
+        let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> =
+            vec![&"segment", &good, &"--bundle", &bundle, &"--output", &out];
+        arguments.extend(more.iter().map(|word| word as &dyn AsRef<std::ffi::OsStr>));
+        ldseg(&arguments)
+    };
+    let in_mm = changed_bundle(
+        &place,
+        |manifest| manifest.spacing = ldseg::preprocess::SpacingPolicy::Resample(vec![2.0, 2.0]),
+        |_, _| {},
+    );
+    let ran = segment(&in_mm, &[]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("good.png: its spacing is not known") && ran.stderr.contains("--pixel-spacing"),
+        "{}",
+        ran.stderr
+    );
+    segment(&in_mm, &["--pixel-spacing", "1"]).ok();
+    segment(&in_mm, &["--pixel-spacing", "1,0.5"]).ok();
+    assert_eq!(segment(&in_mm, &["--pixel-spacing", "1,1,1"]).code, Some(1));
+    let in_voxels = changed_bundle(
+        &place,
+        |manifest| manifest.spacing = ldseg::preprocess::SpacingPolicy::ResampleVoxels(vec![2.0, 2.0]),
+        |_, _| {},
+    );
+    segment(&in_voxels, &[]).ok();
 }
 
 #[test]

@@ -112,7 +112,8 @@ fn the_command_measures_what_was_segmented() {
 
     // Told by the option, then by the file.
     let given = told(&[&"--four-chamber", &labels, &"--pixel-spacing", &"0.8"]);
-    let beat = &segmented(&[&"--pixel-spacing", &"0.8"])["files"][0]["heartbeat"];
+    let segmented = segmented(&[&"--pixel-spacing", &"0.8"]);
+    let beat = &segmented["files"][0]["heartbeat"];
     let both = told(&[&"--four-chamber", &labels, &"--two-chamber", &labels]);
     assert_eq!(given["four_chamber"]["end_systole_frame"], beat["end_systole_frame"]);
     assert_eq!(both["four_chamber"], both["two_chamber"]);
@@ -123,6 +124,23 @@ fn the_command_measures_what_was_segmented() {
             // NIfTI holds the spacing as f32.
             let here = found[key].as_f64().unwrap();
             assert!((here / there - 1.0).abs() < 1e-6, "{key}: {here}, segmenting told {there}");
+        }
+    }
+    // The atrium too, at end-systole and in every frame.
+    let close = |here: &serde_json::Value, there: &serde_json::Value| {
+        let [here, there] = [here, there].map(|value| value.as_f64().unwrap());
+        assert!((here / there - 1.0).abs() < 1e-6, "{here}, segmenting told {there}");
+    };
+    let key = "left_atrium_end_systolic_volume_ml";
+    close(&given["four_chamber"][key], &beat[key]);
+    close(&both["two_chamber"][key], &beat[key]);
+    let frames = segmented["files"][0]["frames"].as_array().unwrap();
+    assert_eq!(given["four_chamber"]["frames"].as_array().unwrap().len(), frames.len());
+    for (here, there) in given["four_chamber"]["frames"].as_array().unwrap().iter().zip(frames) {
+        for chamber in ["left_ventricle", "left_atrium"] {
+            for value in ["area_cm2", "long_axis_mm", "volume_ml"] {
+                close(&here[chamber][value], &there[chamber][value]);
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::{Error, ErrorKind, Result, Tensor};
 
 /// Times of one stage in seconds, over the runs after the warm-up.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Stage {
     /// A network's name, or `whole_loop`.
     pub name: &'static str,
@@ -25,7 +26,8 @@ pub struct Stage {
 
 /// The outcome for one bundle, engine and device, at a batch of one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+#[non_exhaustive]
+pub struct Benchmark {
     /// The bundle's name.
     pub bundle: String,
     /// The engine, e.g. `tract`.
@@ -50,7 +52,7 @@ pub struct Report {
 ///
 /// # Errors
 /// Those of loading and running; [`ErrorKind::Setting`] where `runs` is 0.
-pub fn bench(dir: &std::path::Path, options: &EngineOptions, runs: usize) -> Result<Report> {
+pub fn bench(dir: &std::path::Path, options: &EngineOptions, runs: usize) -> Result<Benchmark> {
     if runs == 0 {
         return Err(Error::new(ErrorKind::Setting, "runs is 0, expected 1 or more"));
     }
@@ -75,7 +77,7 @@ pub fn bench(dir: &std::path::Path, options: &EngineOptions, runs: usize) -> Res
         time(LABEL_DECODER, runs, || segmenter.decode(&noise))?,
         time("whole_loop", runs, || segmenter.run_latent(&image, noise.clone(), &defaults, &mut |_, _| {}))?,
     ];
-    Ok(Report {
+    Ok(Benchmark {
         bundle: manifest.name.clone(),
         engine: options.engine.to_string(),
         device: options.device.to_string(),

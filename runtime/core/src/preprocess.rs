@@ -17,6 +17,7 @@ use crate::{Error, ErrorKind, Result, Tensor};
 /// Intensity normalisation, per image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Normalisation {
     /// To [0, 1] over all channels: (x - min) / (max - min); a constant image becomes 0.
     MinMax,
@@ -44,6 +45,7 @@ impl Normalisation {
 /// Interpolation of images and probabilities between grids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Resampling {
     /// Linear, with the kernel widened by the factor when shrinking (antialiased).
     Linear,

@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What to do with a frame that comes while the queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WhenFull {
     /// The frame that has waited longest is given up: what is answered is never older than the queue is long.
     DropOldest,

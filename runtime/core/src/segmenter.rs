@@ -56,6 +56,7 @@ pub struct WarmStart<'a> {
 
 /// A segmented image, in the image's own grid.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Segmentation {
     /// `[H, W]` or `[D, H, W]`: the index of the most probable class; of equals, the lowest.
     pub labels: Labels,

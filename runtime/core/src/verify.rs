@@ -10,6 +10,7 @@ use crate::{Result, Tensor};
 
 /// One comparison with the reference.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Check {
     /// A network's name, `probabilities` or `labels`.
     pub name: &'static str,
@@ -25,7 +26,8 @@ pub struct Check {
 
 /// The outcome for one bundle, engine and device.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+#[non_exhaustive]
+pub struct Verification {
     /// The bundle's name.
     pub bundle: String,
     /// The engine, e.g. `tract`.
@@ -43,7 +45,7 @@ pub struct Report {
 /// # Errors
 /// Where the bundle's golden tensors are malformed, or a network cannot be loaded or run. A difference out of
 /// tolerance is not an error but a failed [`Check`].
-pub fn verify(bundle: &Bundle, options: &EngineOptions) -> Result<Report> {
+pub fn verify(bundle: &Bundle, options: &EngineOptions) -> Result<Verification> {
     let golden = bundle.golden()?;
     let manifest = bundle.manifest();
     let mut segmenter = Segmenter::from_bundle(bundle, options)?;
@@ -65,7 +67,7 @@ pub fn verify(bundle: &Bundle, options: &EngineOptions) -> Result<Report> {
         compare_probabilities(&probabilities, &golden.probabilities, allowed),
         compare_labels(&probabilities, &golden.labels, allowed),
     ];
-    Ok(Report {
+    Ok(Verification {
         bundle: manifest.name.clone(),
         engine: options.engine.to_string(),
         device: options.device.to_string(),

@@ -154,52 +154,76 @@ fn is_meta_image(head: &[u8]) -> bool {
 
 /// What a folder holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FolderContent {
     /// Files that are images, or whose names say so, sorted.
     pub images: Vec<PathBuf>,
     /// Files that are none, sorted, but for hidden ones and the voxels that belong to a MetaImage header.
     pub left_out: Vec<PathBuf>,
+    /// Folders below it, sorted, but for hidden ones. Nobody has looked into them.
+    pub folders: Vec<PathBuf>,
 }
 
 impl FolderContent {
     /// What to tell of the files that were left out: their number, and the names of the first of them.
     pub fn note(&self) -> Option<String> {
-        const NAMED: usize = 5;
-        let names: Vec<_> =
-            self.left_out.iter().filter_map(|path| path.file_name()).map(|n| n.to_string_lossy()).collect();
-        let (count, shown) = (names.len(), names.iter().take(NAMED).map(AsRef::as_ref).collect::<Vec<_>>().join(", "));
-        let more = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
+        let (count, shown) = named(&self.left_out);
         match count {
             0 => None,
             1 => Some(format!("1 file is no image and is left out: {shown}")),
-            _ => Some(format!("{count} files are no images and are left out: {shown}{more}")),
+            _ => Some(format!("{count} files are no images and are left out: {shown}")),
+        }
+    }
+
+    /// What to tell of the folders below it, as of the files in [`Self::note`].
+    pub fn note_of_folders(&self) -> Option<String> {
+        let (count, shown) = named(&self.folders);
+        match count {
+            0 => None,
+            1 => Some(format!("1 folder below it is not looked into: {shown}")),
+            _ => Some(format!("{count} folders below it are not looked into: {shown}")),
         }
     }
 }
 
-/// The images in a folder, not in folders below it: what a file holds decides, or what its name says it holds.
+/// How many there are, and the names of the first of them.
+fn named(paths: &[PathBuf]) -> (usize, String) {
+    const NAMED: usize = 5;
+    let names: Vec<_> = paths.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy()).collect();
+    let shown = names.iter().take(NAMED).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    let more = if names.len() > NAMED { format!(" and {} more", names.len() - NAMED) } else { String::new() };
+    (names.len(), shown + &more)
+}
+
+/// The images in a folder, not in folders below it: what a file holds decides, or what its name says it holds. A link to
+/// nothing whose name says that it is an image counts as one, so that whoever reads it is told.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] where the folder cannot be read.
 pub fn images_in(folder: &Path) -> Result<FolderContent> {
     let failed = |e| Error::with_source(ErrorKind::Io, "cannot read the folder", e).in_file(folder);
-    let mut content = FolderContent::default();
+    let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-        if hidden || !path.is_file() {
-            continue;
-        }
-        if is_image_file(&path) { content.images.push(path) } else { content.left_out.push(path) }
+        paths.push(entry.map_err(failed)?.path());
     }
-    let ends = |path: &PathBuf, wanted: &[&str]| {
+    paths.retain(|path| path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('.')));
+    paths.sort();
+    let ends = |path: &Path, wanted: &[&str]| {
         path.extension().is_some_and(|extension| wanted.iter().any(|wanted| extension.eq_ignore_ascii_case(wanted)))
     };
-    if content.images.iter().any(|image| ends(image, &["mhd"])) {
-        content.left_out.retain(|path| !ends(path, &["raw", "zraw"]));
+    if paths.iter().any(|path| ends(path, &["mhd"])) {
+        paths.retain(|path| !ends(path, &["raw", "zraw"]));
     }
-    content.images.sort();
-    content.left_out.sort();
+    let mut content = FolderContent::default();
+    for path in paths {
+        if path.is_dir() {
+            content.folders.push(path);
+        } else if path.is_file() && is_image_file(&path) || !path.exists() && split_name(&path).is_some() {
+            content.images.push(path);
+        } else {
+            content.left_out.push(path);
+        }
+    }
     Ok(content)
 }
 
@@ -283,10 +307,21 @@ mod tests {
         for name in ["b.raw", ".hidden", "list.txt", "DICOMDIR", "c.png"] {
             fs::write(path(name), [0]).unwrap();
         }
+        // As short as this, numbers may look like a DICOM without its preamble: those of a MetaImage are not looked at.
+        fs::write(path("b.raw"), [8, 0, 5, 0, 4, 0, 0, 0, 1, 2, 3, 4]).unwrap();
         fs::create_dir(path("folder")).unwrap();
         let content = images_in(dir.path()).unwrap();
         assert_eq!(content.images, ["IM0", "b.mhd", "c.png"].map(path));
         assert_eq!(content.note().unwrap(), "2 files are no images and are left out: DICOMDIR, list.txt");
+        assert_eq!(content.note_of_folders().unwrap(), "1 folder below it is not looked into: folder");
+        #[cfg(unix)]
+        {
+            for name in ["gone.png", "gone"] {
+                std::os::unix::fs::symlink(path("nothing"), path(name)).unwrap();
+            }
+            let content = images_in(dir.path()).unwrap();
+            assert!(content.images.contains(&path("gone.png")) && content.left_out.contains(&path("gone")));
+        }
         fs::copy(path("b.mhd"), path("header")).unwrap();
         assert_eq!(format(&path("header")).unwrap().0, Format::MetaImage);
         assert_eq!(images_in(&path("folder")).unwrap().note(), None);

@@ -20,6 +20,7 @@ use ldseg::{Error, ErrorKind, Result, Tensor};
 
 /// A label map as its file has it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct LabelFile {
     /// Values `[1, H, W]` or `[1, D, H, W]`, whole numbers from 0 to 255, with the file's geometry.
     pub image: Image,

@@ -47,6 +47,9 @@ pub(super) fn read(path: &Path) -> Result<Recording> {
 /// The geometry of an image with so many spatial axes, whether it has a place in space, and what is odd about the header.
 fn place(grid: &Grid, axes: usize) -> (Geometry, bool, Vec<String>) {
     let mut notes = Vec::new();
+    if let Some(unit) = &grid.unit {
+        notes.push(format!("says that its lengths are in {unit}: they are taken so, where most readers take mm"));
+    }
     let affine = affine_from_lps(&grid.offset, &grid.direction, &grid.spacing.unwrap_or([1.0; 3]), axes);
     let placed = match axes {
         3 => grid.directed && Orientation::of(&affine).is_some(),
@@ -108,6 +111,8 @@ struct Grid {
     offset: [f64; 3],
     /// Unit vectors along x, y and z, LPS.
     direction: [[f64; 3]; 3],
+    /// The unit that the header's lengths had, where it is not mm.
+    unit: Option<String>,
     /// Whether the header tells the direction.
     directed: bool,
     /// The orientations that the header's anatomical orientation and its matrix say, where they differ.
@@ -199,6 +204,8 @@ impl Header {
         if let Some(values) = self.numbers(&["Offset", "Position", "Origin"], axes)? {
             offset[..axes].copy_from_slice(&values);
         }
+        let (mm, unit) = self.distance_unit()?;
+        spacing.iter_mut().flatten().chain(&mut offset).for_each(|length| *length *= mm);
         let mut direction = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
         let matrix = self.numbers(&["TransformMatrix", "Rotation", "Orientation"], axes * axes)?;
         let named = self.anatomical_orientation(axes);
@@ -219,7 +226,19 @@ impl Header {
         if dims.get(2) == Some(&1) {
             dims.truncate(2);
         }
-        Ok(Grid { dims, spacing, offset, direction, directed, contradiction })
+        Ok(Grid { dims, spacing, offset, direction, unit, directed, contradiction })
+    }
+
+    /// How many mm the unit of lengths is, and its name where it is not mm.
+    fn distance_unit(&self) -> Result<(f64, Option<String>)> {
+        let unit = self.get(&["DistanceUnits"]).unwrap_or("mm");
+        let mm = match unit {
+            "mm" | "?" => return Ok((1.0, None)),
+            "um" => 1e-3,
+            "cm" => 10.0,
+            other => return Err(unreadable(&format!("DistanceUnits is {other}, expected um, mm or cm"))),
+        };
+        Ok((mm, Some(unit.to_owned())))
     }
 
     /// What `AnatomicalOrientation` says of a volume, with unit vectors along x, y and z (LPS). MetaImage names the side that
@@ -381,6 +400,10 @@ mod tests {
         assert_eq!(read(named(without("TransformMatrix"), "ASL")), (spacing.clone(), "PIR".into(), vec![]));
         assert_eq!(read(named(VOLUME.into(), "ALI")).2, Vec::<String>::new());
         assert_eq!(read(named(VOLUME.into(), "???")).2, Vec::<String>::new());
+        let cm = |lengths: &str| format!("DistanceUnits = cm\n{}", VOLUME.replace("0.5 0.75 2", lengths));
+        let (found, _, notes) = read(cm("0.05 0.075 0.2"));
+        assert!(found.unwrap().iter().zip([2.0, 0.75, 0.5]).all(|(a, b)| (a - b).abs() < 1e-9));
+        assert!(notes.len() == 1 && notes[0].contains("lengths are in cm"), "{notes:?}");
         let (_, code, notes) = read(named(VOLUME.into(), "RAI"));
         assert_eq!(code, "PRS");
         assert!(notes[0].contains("says LPS, its TransformMatrix PRS"), "{notes:?}");
@@ -470,6 +493,7 @@ mod tests {
             ("0.5 0.75 2", "0.5 nan 2", "ElementSpacing"),
             ("MET_USHORT", "MET_OTHER", "ElementType"),
             ("NDims = 3", "NDims = 4", "NDims"),
+            ("NDims = 3", "NDims = 3\nDistanceUnits = feet", "DistanceUnits"),
             ("ElementDataFile", "Other", "ElementDataFile"),
             ("ObjectType = Image", "some text", "Key = value"),
         ] {

@@ -13,7 +13,7 @@ const SPACING_TOLERANCE: f64 = 1e-3;
 /// What the user says of a recording, beside what the file says.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Wish {
-    /// Spacing in mm along each spatial axis, slowest first.
+    /// Spacing in mm: one number for all spatial axes, or one for each, slowest first.
     pub spacing: Option<Vec<f64>>,
     /// Whether the ultrasound sector is to be found, and segmented alone.
     pub crop_sector: bool,
@@ -49,6 +49,7 @@ pub struct Decisions {
 /// Which channels are segmented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Channels {
     /// Those that are stored; of three that are all equal, one where the bundle takes one.
     Stored,
@@ -59,6 +60,7 @@ pub enum Channels {
 /// Which part of a frame is segmented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Sector {
     /// All of it: nothing else was asked for.
     Whole,
@@ -71,6 +73,7 @@ pub enum Sector {
 /// How large a voxel is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Spacing {
     /// The file tells it: mm along each spatial axis, slowest first.
     File(Vec<f64>),
@@ -90,6 +93,7 @@ pub enum Spacing {
 /// Which way round it is segmented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Orientation {
     /// As it is stored: a picture, or a volume that does not say how it lies in space.
     Stored,
@@ -118,9 +122,13 @@ impl Spacing {
     /// The one rule: what the file knows, unless the user says something else; unknown stays unknown.
     ///
     /// # Errors
-    /// [`ErrorKind::Setting`] where the user's spacing isn't one positive number for each of the `axes`.
+    /// [`ErrorKind::Setting`] where the user's spacing isn't one positive number, or one for each of the `axes`.
     pub fn decide(file: Option<&[f64]>, user: Option<&[f64]>, axes: usize) -> Result<Self> {
-        if let Some(user) = user
+        let user = user.map(|user| match user {
+            [one] => vec![*one; axes],
+            user => user.to_vec(),
+        });
+        if let Some(user) = &user
             && (user.len() != axes || user.iter().any(|mm| !(mm.is_finite() && *mm > 0.0)))
         {
             let message = format!("the spacing is {user:?} mm, expected a positive number for each of {axes} axes");
@@ -130,10 +138,8 @@ impl Spacing {
         Ok(match (file, user) {
             (None, None) => Self::Unknown,
             (Some(file), None) => Self::File(file.to_vec()),
-            (Some(file), Some(user)) if !same(user, file) => {
-                Self::UserNotFile { user: user.to_vec(), file: file.to_vec() }
-            }
-            (_, Some(user)) => Self::User(user.to_vec()),
+            (Some(file), Some(user)) if !same(&user, file) => Self::UserNotFile { user, file: file.to_vec() },
+            (_, Some(user)) => Self::User(user),
         })
     }
 
@@ -184,6 +190,13 @@ impl Decisions {
             views: stored.views,
             odd: stored.notes,
         })
+    }
+
+    /// The same with more that is odd about the file.
+    #[cfg(feature = "files")]
+    pub(crate) fn noted(mut self, more: impl IntoIterator<Item = String>) -> Self {
+        self.odd.extend(more);
+        self
     }
 
     /// What the user has to know: what is odd about the file, and what was not taken as it is.
@@ -242,6 +255,17 @@ impl fmt::Display for Decisions {
     }
 }
 
+/// A note where a file says that its pixels are exactly 1 mm wide: so say files whose writer does not know, too.
+#[cfg(feature = "files")]
+pub(crate) fn unsure_of_one(spacing: &Spacing) -> Option<String> {
+    let one = matches!(spacing, Spacing::File(mm) if *mm == [1.0; 2]);
+    one.then(|| {
+        "says that its pixels are exactly 1 mm wide, as files also do whose writer does not know; --pixel-spacing tells \
+         another spacing"
+            .into()
+    })
+}
+
 /// Decides about one image in memory, and applies it.
 ///
 /// # Errors
@@ -296,7 +320,9 @@ mod tests {
             let found = about(stored(file, false), 1, &wish);
             assert_eq!((found.spacing.of_pixel(), found.notes().len()), (known, 1 + notes), "{found}");
         }
-        let wrong = [Some(vec![1.0]), Some(vec![0.0, 1.0]), Some(vec![f64::NAN, 1.0])];
+        let one = Wish { spacing: Some(vec![0.8]), ..Wish::default() };
+        assert_eq!(about(stored(None, false), 1, &one).spacing.of_pixel(), Some([0.8; 2]));
+        let wrong = [Some(vec![1.0; 3]), Some(vec![]), Some(vec![0.0, 1.0]), Some(vec![f64::NAN])];
         for spacing in wrong {
             let wish = Wish { spacing, crop_sector: false };
             let error = Decisions::about(stored(None, false), 1, &wish, || Ok(None)).unwrap_err();

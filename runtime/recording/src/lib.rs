@@ -10,6 +10,8 @@ pub mod decide;
 pub mod dicom;
 pub mod heart;
 #[cfg(feature = "files")]
+mod labels;
+#[cfg(feature = "files")]
 pub mod outputs;
 #[cfg(feature = "files")]
 mod prepared;
@@ -18,6 +20,8 @@ mod run;
 pub mod trust;
 
 pub use decide::{Decisions, Wish};
+#[cfg(feature = "files")]
+pub use labels::PreparedLabels;
 #[cfg(feature = "files")]
 pub use prepared::Prepared;
 #[cfg(feature = "files")]

@@ -6,7 +6,7 @@ use ldseg::image::Image;
 use ldseg::{Error, ErrorKind, Result};
 use ldseg_io::{OutputForm, Recording, read_files};
 
-use crate::decide::{Decisions, Stored, Wish, orientation};
+use crate::decide::{Decisions, Stored, Wish, orientation, unsure_of_one};
 
 /// A recording whose frames are ready to be segmented by a bundle of some number of channels.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ impl Prepared {
         };
         let decisions =
             Decisions::about(stored, channels, wish, || recording.sector()).map_err(|e| e.in_file(&path))?;
+        let unsure = unsure_of_one(&decisions.spacing);
+        let decisions = decisions.noted(unsure);
         Ok(Self { path, recording, channels, decisions })
     }
 

@@ -39,6 +39,7 @@ pub struct Found {
 /// What only a still image, or only a cine has.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum FoundIn {
     /// A picture or volume.
     Still {
@@ -148,7 +149,8 @@ impl ClassResult {
         Ok(result.collect())
     }
 
-    /// A cine's: voxels of all frames together, the mean expected Dice, and unsure where a frame is.
+    /// Of a cine: the voxels of all frames together, the mean of the frames' expected Dice, and unsure where the class is so in
+    /// any frame.
     pub(crate) fn over_frames(frames: &[FrameResult]) -> Vec<Self> {
         let Some(first) = frames.first() else { return Vec::new() };
         let class = |index: usize| {

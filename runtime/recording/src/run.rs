@@ -46,8 +46,7 @@ pub fn segment_image(segmenter: &mut Segmenter, image: Image, options: &SegmentO
     let (heart, image_kind) = (LeftHeart::of(segmenter.manifest()), trust.kind(&segmentation)?);
     let measured = trust.measure(heart.as_ref(), &segmentation.labels, decisions.spacing.of_pixel(), image_kind)?;
     let interval_level = (!measured.intervals.is_empty()).then(|| trust.level()).flatten();
-    let mut trust_notes = trust.notes(image_kind, heart.is_some());
-    trust_notes.extend(segmenter.manifest().spacing.note(decisions.spacing.known().is_none()));
+    let trust_notes = trust.notes(image_kind, heart.is_some());
     Ok(Answer { segmentation, decisions, measured, image_kind, interval_level, trust_notes })
 }
 
@@ -126,7 +125,6 @@ mod whole {
             let (part, spacing) = (decisions.part(), decisions.spacing.of_pixel());
             let heart = heart.filter(|_| decisions.is_one_view());
             let mut notes = decisions.notes();
-            notes.extend(self.segmenter.manifest().spacing.note(decisions.spacing.known().is_none()));
             let mut segment = |runner: &mut Self, index: usize| {
                 let image = prepared.frame(index)?;
                 let frame = runner.segment(&image, part, index as u64).map_err(|e| e.in_file(prepared.path()))?;
@@ -149,7 +147,8 @@ mod whole {
                     heart.is_some(),
                 ));
             }
-            let (mut frames, mut ventricles, mut time_seconds) = (Vec::new(), Vec::new(), 0.0);
+            let (mut frames, mut time_seconds) = (Vec::new(), 0.0);
+            let (mut ventricles, mut atria) = (Vec::new(), Vec::new());
             for (index, shown) in prepared.seconds().iter().enumerate() {
                 let frame = segment(self, index)?;
                 if let Some(heart) = heart {
@@ -157,6 +156,8 @@ mod whole {
                     let measure = |labels| heart.ventricle(labels, spacing.unwrap_or([1.0; 2]));
                     let samples = frame.segmentation.samples.iter().map(measure).collect::<Result<_>>()?;
                     ventricles.push(FrameVentricle { ventricle: measure(&frame.segmentation.labels)?, samples });
+                    let atrium = spacing.map(|spacing| heart.atrium(&frame.segmentation.labels, spacing));
+                    atria.push(atrium.transpose()?.flatten());
                 }
                 frames.push(self.frame_result(index, time_seconds, &frame, heart, spacing)?);
                 time_seconds += shown;
@@ -172,7 +173,7 @@ mod whole {
             let image_kind = self.trust.kind_of_cine(&kinds);
             let mut beat = None;
             if ImageKind::may_be_measured(image_kind) {
-                beat = heartbeat(&ventricles, spacing.is_some());
+                beat = heartbeat(&ventricles, spacing.is_some()).map(|beat| beat.with_atrium(&atria));
                 beat.iter_mut().for_each(|beat| self.trust.heartbeat_intervals(beat, image_kind));
             } else {
                 // A frame that passes by chance is none to measure in.

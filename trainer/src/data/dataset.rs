@@ -56,6 +56,8 @@ pub struct Dataset {
     /// The digest of each case, in the same order: SHA-256, in hexadecimal, of the image's and the label map's values as they
     /// are stored.
     pub digests: Vec<String>,
+    /// For each case, in the same order, whether its image tells its spacing.
+    pub spacing_known: Vec<bool>,
     /// What was noted of files: the note, how many files it is about, and the first of them.
     pub notes: Vec<(String, usize, PathBuf)>,
 }
@@ -63,6 +65,7 @@ pub struct Dataset {
 /// A loaded case.
 struct Loaded {
     sample: Sample,
+    spacing_known: bool,
     digest: String,
     notes: Vec<String>,
     /// The values that its label map holds, and the palette of that file.
@@ -129,8 +132,10 @@ fn load(case: &Case, spec: &Spec) -> Result<Loaded> {
     let digest = digest(&image.data, &labels);
     let values = labels.iter().copied().collect();
     to_classes(&mut labels, &class_of_value, &case.labels)?;
-    let unknown_spacing = spec.spacing.note(image.spacing().is_none());
-    let size = spec.spacing.grid(&image, &spec.size).map_err(|error| error.in_file(case.image()))?;
+    let spacing_known = image.spacing().is_some();
+    // Where no case tells it, voxels are what counts; where some do, training is refused.
+    let policy = if spacing_known { spec.spacing.clone() } else { spec.spacing.clone().in_voxels() };
+    let size = policy.grid(&image, &spec.size).map_err(|error| error.in_file(case.image()))?;
     let image =
         image_to_grid(&image, spec.channels, &size, spec.resampling).map_err(|error| error.in_file(case.image()))?;
     let shrunk = labels_to_grid(&labels, &size);
@@ -140,8 +145,10 @@ fn load(case: &Case, spec: &Spec) -> Result<Loaded> {
     let patches = windows.then(|| Patches::new(&mut image, &labels, spec.normalisation));
     let sample = Sample { image, labels, patches };
     let mut notes = [said, said_of_labels].concat();
-    notes.extend(unknown_spacing);
-    Ok(Loaded { sample, digest, notes, values, palette: file.palette, vanished })
+    if !onto.is_none() {
+        notes.push("its label map is stored the other way round, and was turned by its affine".into());
+    }
+    Ok(Loaded { sample, spacing_known, digest, notes, values, palette: file.palette, vanished })
 }
 
 fn digest(image: &Tensor, labels: &Labels) -> String {
@@ -218,7 +225,9 @@ impl Dataset {
         }
         let notes = notes(&cases, &loaded, &class_of_value);
         let digests = loaded.iter().map(|case| case.digest.clone()).collect();
-        Ok(Self { cases, samples: loaded.into_iter().map(|case| case.sample).collect(), digests, notes })
+        let spacing_known = loaded.iter().map(|case| case.spacing_known).collect();
+        let samples = loaded.into_iter().map(|case| case.sample).collect();
+        Ok(Self { cases, samples, digests, spacing_known, notes })
     }
 
     /// For each class whether some sample holds it.

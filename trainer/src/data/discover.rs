@@ -1,12 +1,11 @@
 //! Finds the pairs of image and label map in a folder, in the four layouts that data sets come in.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_evaluate::scoring::{LABEL_SUFFIXES, patient_from_name, read_patients};
-use ldseg_io::{case_name, read_image, split_channel};
+use ldseg_evaluate::scoring::{LABEL_SUFFIXES, is_patient_list, patient_from_name, read_patients};
+use ldseg_io::{FolderContent, images_in, output_name, read_image, split_channel};
 
 use super::dataset_json::Declared;
 use super::first_few;
@@ -65,6 +64,8 @@ pub struct Found {
     pub notes: Vec<String>,
     /// What nnU-Net's `dataset.json` says, in that layout.
     pub declared: Option<Declared>,
+    /// What was left out of its folders: files that are no images, folders that nobody looks into.
+    pub left_out: Vec<String>,
     /// Files that don't fit together.
     pub(super) problems: Vec<String>,
     /// Cases that the list of patients leaves out; each is its own patient here.
@@ -75,8 +76,8 @@ pub struct Found {
 /// looked for.
 ///
 /// The patient comes from `patient_ids.csv` in `dir` where that exists (columns `name` and `patient`), else from GlaS's
-/// `Grade.csv`, else from names like `patient0001_2CH_ED` or `phantom0001_ED`, where it is the part before the first `_`;
-/// else each case is its own patient.
+/// `Grade.csv`, else from names like `patient0001_2CH_ED` or `sub-01_T1w`, where it is the part before the first `_`; else
+/// each case is its own patient.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] if a folder can't be read or holds no cases; [`ErrorKind::Format`] for an image without label map
@@ -104,7 +105,7 @@ pub fn find_all(dir: &Path) -> Result<Found> {
 
 /// The same without giving up where files don't fit together.
 pub(super) fn find(dir: &Path) -> Result<Found> {
-    let mut problems = Vec::new();
+    let (mut problems, mut left_out) = (Vec::new(), FolderContent::default());
     let mut declared = None;
     let (layout, pairs) = if dir.join("imagesTr").is_dir() {
         let json = dir.join("dataset.json");
@@ -113,13 +114,13 @@ pub(super) fn find(dir: &Path) -> Result<Found> {
             return Err(Error::new(ErrorKind::Format, message).in_file(dir));
         }
         let read = declared.insert(Declared::read(&json)?);
-        (Layout::NnUnet, nnunet_pairs(dir, read.channels, &mut problems)?)
+        (Layout::NnUnet, nnunet_pairs(dir, read.channels, &mut problems, &mut left_out)?)
     } else if dir.join("images").is_dir() {
-        let images = files_by_stem(&dir.join("images"), &mut problems)?;
-        let labels = files_by_stem(&dir.join("labels"), &mut problems)?;
+        let images = files_by_stem(&dir.join("images"), &mut problems, &mut left_out)?;
+        let labels = files_by_stem(&dir.join("labels"), &mut problems, &mut left_out)?;
         (Layout::TwoFolders, pair(single(images), labels, &mut problems))
     } else {
-        side_by_side_pairs(dir, &mut problems)?
+        side_by_side_pairs(dir, &mut problems, &mut left_out)?
     };
     if pairs.is_empty() && problems.is_empty() {
         let message = "no labelled images; expected imagesTr/ with labelsTr/, images/ with labels/, or X.png with \
@@ -129,28 +130,23 @@ pub(super) fn find(dir: &Path) -> Result<Found> {
     let (cases, without_patient) = with_patients(dir, pairs)?;
     let told = declared.as_ref().and_then(|declared| declared.cases).filter(|told| *told != cases.len());
     let notes = told.map(|told| format!("dataset.json has numTraining {told}, but there are {} cases", cases.len()));
-    Ok(Found { layout, cases, notes: notes.into_iter().collect(), declared, problems, without_patient })
+    let left_out = left_out.note().into_iter().chain(left_out.note_of_folders()).collect();
+    Ok(Found { layout, cases, notes: notes.into_iter().collect(), declared, left_out, problems, without_patient })
 }
 
-/// The entries of a folder, sorted. A link to nothing is a problem: it stands for a file that somebody meant to be there.
-fn entries(dir: &Path, problems: &mut Vec<String>) -> Result<Vec<PathBuf>> {
-    let unreadable = |error| Error::with_source(ErrorKind::Io, "can't list this folder", error).in_file(dir);
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(dir).map_err(unreadable)? {
-        paths.push(entry.map_err(unreadable)?.path());
-    }
-    paths.sort();
-    for path in paths.iter().filter(|path| !path.exists()) {
+/// The images in a folder by stem, which what they hold decides, whatever they are called; what is left out is added to
+/// `left_out`. Two of one stem are a problem, and so is a link to nothing: it stands for a file that somebody meant to be
+/// there.
+fn files_by_stem(dir: &Path, problems: &mut Vec<String>, left_out: &mut FolderContent) -> Result<Files> {
+    let content = images_in(dir)?;
+    for path in content.images.iter().chain(&content.left_out).filter(|path| !path.exists()) {
         problems.push(format!("{} is a link to a file that is not there", path.display()));
     }
-    Ok(paths)
-}
-
-/// The images in a folder by stem; two of one stem are a problem.
-fn files_by_stem(dir: &Path, problems: &mut Vec<String>) -> Result<Files> {
+    left_out.left_out.extend(content.left_out.into_iter().filter(|path| !is_patient_list(path)));
+    left_out.folders.extend(content.folders);
     let mut files = Files::new();
-    for path in entries(dir, problems)?.into_iter().filter(|path| path.is_file()) {
-        if let Some(stem) = case_name(&path) {
+    for path in content.images {
+        if let Some(stem) = output_name(&path) {
             let shown = path.display().to_string();
             if let Some(other) = files.insert(stem, path) {
                 problems.push(format!("{} and {shown} have the same name", other.display()));
@@ -182,9 +178,14 @@ fn single(files: Files) -> Images {
 
 /// Pairs of the nnU-Net layout, whose images have `expected` channels where that is known. The Medical Segmentation
 /// Decathlon's images come without the channel's number.
-fn nnunet_pairs(dir: &Path, expected: Option<usize>, problems: &mut Vec<String>) -> Result<Pairs> {
+fn nnunet_pairs(
+    dir: &Path,
+    expected: Option<usize>,
+    problems: &mut Vec<String>,
+    left_out: &mut FolderContent,
+) -> Result<Pairs> {
     let mut images = Images::new();
-    let files = files_by_stem(&dir.join("imagesTr"), problems)?;
+    let files = files_by_stem(&dir.join("imagesTr"), problems, left_out)?;
     let numbered = files.keys().any(|stem| split_channel(stem).is_some());
     // In the order of their names, so of their channels.
     for (stem, path) in files {
@@ -215,19 +216,19 @@ fn nnunet_pairs(dir: &Path, expected: Option<usize>, problems: &mut Vec<String>)
         };
         problems.push(problem);
     }
-    let labels = files_by_stem(&dir.join("labelsTr"), problems)?;
+    let labels = files_by_stem(&dir.join("labelsTr"), problems, left_out)?;
     Ok(pair(images, labels, problems))
 }
 
 /// Pairs `X` and `X_gt` or `X_anno` in the folder itself or, where it holds no images, in its sub-folders.
-fn side_by_side_pairs(dir: &Path, problems: &mut Vec<String>) -> Result<(Layout, Pairs)> {
+fn side_by_side_pairs(dir: &Path, problems: &mut Vec<String>, left_out: &mut FolderContent) -> Result<(Layout, Pairs)> {
     let image_of = |stem: &str| LABEL_SUFFIXES.iter().find_map(|suffix| stem.strip_suffix(suffix).map(str::to_owned));
-    let mut files = files_by_stem(dir, problems)?;
+    let mut files = files_by_stem(dir, problems, left_out)?;
     let mut layout = Layout::SideBySide;
     if files.is_empty() {
         layout = Layout::PatientFolders;
-        for folder in entries(dir, &mut Vec::new())?.into_iter().filter(|path| path.is_dir()) {
-            for (stem, path) in files_by_stem(&folder, problems)? {
+        for folder in std::mem::take(&mut left_out.folders) {
+            for (stem, path) in files_by_stem(&folder, problems, left_out)? {
                 if image_of(&stem).unwrap_or_else(|| stem.clone()).ends_with("_sequence") {
                     continue;
                 }
@@ -279,6 +280,8 @@ fn with_patients(dir: &Path, pairs: Pairs) -> Result<(Vec<Case>, Option<Error>)>
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn folder(files: &[&str]) -> tempfile::TempDir {
@@ -331,6 +334,22 @@ mod tests {
             .unwrap();
         let cases = discover(glas.path()).unwrap();
         assert!(cases.len() == 2 && cases.iter().all(|case| case.patient == "2"), "{cases:?}");
+    }
+
+    #[test]
+    fn what_a_file_holds_decides_and_what_is_left_out_is_named() {
+        let dir = folder(&["images/notes.txt", "images/sub/x.png", "labels/Thumbs.db"]);
+        for name in ["images/IM000001", "images/1.2.840.5", "labels/IM000001.png", "labels/1.2.840.5"] {
+            image::GrayImage::new(2, 2).save_with_format(dir.path().join(name), image::ImageFormat::Png).unwrap();
+        }
+        let found = find_all(dir.path()).unwrap();
+        let names: Vec<&str> = found.cases.iter().map(|case| case.name.as_str()).collect();
+        assert_eq!(names, ["1.2.840.5", "IM000001"]);
+        let left_out = [
+            "2 files are no images and are left out: notes.txt, Thumbs.db",
+            "1 folder below it is not looked into: sub",
+        ];
+        assert_eq!(found.left_out, left_out);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::dataset::onto_image;
 use super::discover::{Case, Layout, find};
 use super::first_few;
 use super::labels::{StoredTwice, vanished_at};
+use super::series;
 use crate::recipe::{Recipe, Training};
 
 /// A class that fewer than this part of the cases hold may be a slip of the annotator's.
@@ -33,6 +34,8 @@ pub struct Inspection {
     has_spacing: bool,
     /// What `dataset.json` says, where there is one.
     declared: Declared,
+    /// What was left out of its folders.
+    left_out: Vec<String>,
     /// What is suspicious, a sentence each, naming the files.
     pub findings: Vec<String>,
 }
@@ -72,6 +75,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
     let mut findings = found.problems;
     findings.extend(found.without_patient.map(|error| error.to_string()));
     findings.extend(found.notes);
+    findings.extend(series::finding(&series::find(&found.cases)));
     let patients = found.cases.iter().map(|case| case.patient.as_str()).collect::<BTreeSet<_>>().len();
     let mut cases = Vec::new();
     for (looked, found) in on_all_cores(found.cases, |case| look(&case)) {
@@ -80,7 +84,8 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
     }
     let declared = found.declared.unwrap_or_default();
     let has_spacing = cases.iter().any(|case| case.knows_spacing);
-    let mut inspection = Inspection { layout: found.layout, patients, cases, has_spacing, declared, findings };
+    let (layout, left_out) = (found.layout, found.left_out);
+    let mut inspection = Inspection { layout, patients, cases, has_spacing, declared, left_out, findings };
     inspection.compare();
     Ok(inspection)
 }
@@ -101,9 +106,8 @@ fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
     let notes = notes.chain(label_file.notes.iter().map(|note| (note.clone(), case.labels.clone()))).collect();
     let shown = case.labels.display();
     let labels = label_file.labels();
-    if let Err(error) = onto_image(&label_file.image, &image, case) {
-        findings.push(error.to_string());
-    }
+    let turn = onto_image(&label_file.image, &image, case).map_err(|error| findings.push(error.to_string()));
+    let turned_labels = turn.is_ok_and(|turn| !turn.is_none());
     let orientation = image.geometry.orientation().filter(|_| image.spatial_axes() == 3);
     // As the recipe that is proposed takes it.
     let image = match orientation {
@@ -127,12 +131,7 @@ fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
     let looked = Looked {
         size: image.data.shape()[1..].to_vec(),
         orientation,
-        turned_labels: label_file
-            .image
-            .geometry
-            .orientation()
-            .zip(orientation)
-            .is_some_and(|(labels, image)| labels != image),
+        turned_labels,
         notes,
         channels: image.data.shape()[0],
         knows_spacing: image.spacing().is_some(),
@@ -498,6 +497,7 @@ impl fmt::Display for Inspection {
         };
         writeln!(f, "layout       {layout}")?;
         writeln!(f, "cases        {} of {} patients", self.cases.len(), self.patients)?;
+        self.left_out.iter().try_for_each(|text| writeln!(f, "left out     {text}"))?;
         writeln!(f, "channels     {}", span(self.cases.iter().map(|case| case.channels)))?;
         let size =
             |_: &Looked, axis: usize| Some(span(self.cases.iter().filter_map(|case| case.size.get(axis).copied())));

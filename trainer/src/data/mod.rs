@@ -9,6 +9,7 @@ pub(crate) mod filter;
 pub mod inspect;
 mod labels;
 mod patches;
+pub(crate) mod series;
 mod split;
 
 pub use augment::{Augmentation, augment, redraw};

@@ -85,6 +85,11 @@ pub fn export_run(run: &Path, which: Which, output: &Path) -> Result<()> {
 /// [`write_bundle`].
 pub fn write<const D: usize>(recipe: &Recipe, networks: &Networks<D>, state: &State, output: &Path) -> Result<()> {
     let origin = format!("trained for {} steps", state.step);
+    let mut recipe = recipe.clone();
+    if state.spacing_in_voxels {
+        recipe.preprocessing.spacing = recipe.preprocessing.spacing.in_voxels();
+    }
+    let recipe = &recipe;
     let card = model_card(recipe, networks.num_params(), &origin, &validation_metrics(recipe, state));
     write_with_card(recipe, networks, &card, output)
 }
@@ -201,6 +206,11 @@ fn grid(recipe: &Recipe) -> String {
             "Images are resampled to voxels of {spacing:?} mm and segmented in overlapping windows of {size:?}: what \
              only the whole image tells is not seen."
         ),
+        SpacingPolicy::ResampleVoxels(voxels) => format!(
+            "Images are resampled so that a voxel is {voxels:?} of their own, whatever these measure, and segmented in \
+             overlapping windows of {size:?}: what only the whole image tells is not seen."
+        ),
+        other => format!("Images are brought to the network's grid by {other:?}."),
     }
 }
 

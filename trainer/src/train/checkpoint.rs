@@ -56,6 +56,9 @@ pub struct State {
     /// How many steps these are.
     #[serde(default)]
     pub summed: usize,
+    /// Whether no case told its spacing, so that a recipe that resamples to mm counts in voxels.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spacing_in_voxels: bool,
     /// Greatest mean Dice so far on the validation cases.
     pub best: Option<f64>,
     /// The digest of the validation cases that `best` was measured on.

@@ -23,10 +23,11 @@ use burn::tensor::{Device, Tensor};
 use ldseg::bundle::{MANIFEST_FILE, Manifest};
 use ldseg::diffusion::Schedule;
 use ldseg::files::write_bytes;
+use ldseg::preprocess::SpacingPolicy;
 use ldseg::{Error, ErrorKind, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::data::{Case, Dataset, PatchSpec, Split, find_all, first_few, split};
+use crate::data::{Case, Dataset, PatchSpec, Split, find_all, first_few, series, split};
 use crate::engine::to_array;
 use crate::export;
 use crate::model::{NetworkConfig, Networks, Preset};
@@ -69,7 +70,7 @@ pub fn fit(
 ) -> Result<Outcome> {
     let _lock = run_folder::enter(run, &recipe.to_yaml()?, resume)?;
     let found = find_all(data)?;
-    let mut notes = found.notes;
+    let mut notes = [found.notes, found.left_out].concat();
     if let Some(declared) = &found.declared {
         notes.extend(declared.check_classes(&recipe.classes)?);
     }
@@ -92,7 +93,9 @@ impl Sides {
         // What a folder without a recipe has of a split was left by a run that never started.
         let stored = if resume { StoredSplit::read(run, &cases)? } else { None };
         let Some(stored) = stored else {
-            return Ok(Self { split: split(cases, &recipe.validation, recipe.seed)?, stored: None });
+            let split = split(cases, &recipe.validation, recipe.seed)?;
+            series::parted(&split).iter().for_each(|note| eprintln!("note: {note}"));
+            return Ok(Self { split, stored: None });
         };
         let (split, notes) = stored.apply(cases).map_err(|e| e.in_file(run))?;
         notes.iter().for_each(|note| eprintln!("note: {note}"));
@@ -110,6 +113,36 @@ fn note_missing_classes(recipe: &Recipe, train: &Dataset, validation: &Dataset) 
             "note: {which} shows class {index}, `{}` (label values {:?}), on the network's grid: it will not be learned",
             class.name, class.values
         );
+    }
+}
+
+/// Whether a recipe that resamples to mm counts in voxels, as no case tells its spacing. That is told.
+///
+/// # Errors
+/// [`ErrorKind::Setting`] where some cases tell it and others don't: these would be seen at another scale.
+fn spacing_in_voxels(recipe: &Recipe, sides: [&Dataset; 2]) -> Result<bool> {
+    let SpacingPolicy::Resample(target) = &recipe.preprocessing.spacing else { return Ok(false) };
+    let all = || sides.into_iter().flat_map(|side| side.cases.iter().zip(&side.spacing_known));
+    let unknown: Vec<&Case> = all().filter(|(_, known)| !**known).map(|(case, _)| case).collect();
+    match unknown.first() {
+        None => Ok(false),
+        Some(_) if unknown.len() == all().count() => {
+            eprintln!(
+                "note: no case tells its spacing: {target:?} counts in their own voxels, and so it will in the bundle \
+                 (`unit: voxel`)"
+            );
+            Ok(true)
+        }
+        Some(first) => {
+            let message = format!(
+                "{} of {} cases do not tell their spacing, the first is {}; the recipe resamples to {target:?} mm, which takes \
+                 the spacing of all of them, or `unit: voxel`",
+                unknown.len(),
+                all().count(),
+                first.image().display()
+            );
+            Err(Error::new(ErrorKind::Setting, message))
+        }
     }
 }
 
@@ -238,6 +271,7 @@ impl<'a, const D: usize> Trainer<'a, D> {
             );
         }
         note_missing_classes(recipe, &train, &validation);
+        state.spacing_in_voxels = spacing_in_voxels(recipe, [&train, &validation])?;
         let validated_on = run_folder::digest(&validation);
         match &stored {
             Some(stored) => note_changes(stored, &train, &validation, &validated_on, &mut state),

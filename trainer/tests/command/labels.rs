@@ -218,3 +218,63 @@ fn as_many_channels_and_cases_as_dataset_json_says() {
     inspected.says("no case holds the label value 2, `b` in dataset.json");
     trained.ok().says(expected);
 }
+
+#[test]
+fn files_of_any_name_are_taken_and_what_is_left_out_is_named() {
+    let place = Place::new(4);
+    for folder in ["images", "labels"] {
+        let file = |name: &str| place.path("data").join(folder).join(name);
+        fs::rename(file("c00.png"), file("IM000000")).unwrap();
+        fs::rename(file("c01.png"), file("1.2.840.77")).unwrap();
+    }
+    fs::write(place.path("data/images/readme"), "none").unwrap();
+    fs::create_dir(place.path("data/labels/older")).unwrap();
+    let (inspected, trained) = both(&place);
+    inspected.says("cases        4 of 4 patients");
+    inspected.says("left out     1 file is no image and is left out: readme");
+    inspected.says("nothing suspicious");
+    let trained = trained.ok();
+    trained.says("loading 2 training and 2 validation cases");
+    trained.says("note: data: 1 file is no image and is left out: readme");
+    trained.says("note: data: 1 folder below it is not looked into: older");
+}
+
+#[test]
+fn slices_of_one_patient_are_named() {
+    let place = Place::new(6);
+    for number in 0..6 {
+        for folder in ["images", "labels"] {
+            let file = |name: String| place.path("data").join(folder).join(name);
+            let sliced = format!("p{}_slice-{}.png", number / 3, number % 3);
+            fs::rename(file(format!("c{number:02}.png")), file(sliced)).unwrap();
+        }
+    }
+    let (inspected, trained) = both(&place);
+    inspected.says("6 cases look like parts of 2 patients by their names: p0 (3 cases); p1 (3 cases)");
+    trained.ok().says("note: the split parts cases that look like parts of one patient by their names: p");
+    // A list, or names that tell the patient, settle it.
+    let list: String = (0..6).map(|number| format!("p{}_slice-{},{}\n", number / 3, number % 3, number / 3)).collect();
+    fs::write(place.path("data/patient_ids.csv"), format!("name,patient\n{list}")).unwrap();
+    place.inspect().ok().says("cases        6 of 2 patients");
+}
+
+#[test]
+fn a_spacing_that_no_case_tells_counts_in_voxels_and_one_that_some_tell_is_refused() {
+    let place = Place::new(6);
+    let resample = ["--set", "preprocessing.spacing={resample: [1.0, 1.0]}", "--set", "training.epochs=1"];
+    place.fit(&resample).ok().says("note: no case tells its spacing: [1.0, 1.0] counts in their own voxels");
+    place.run(&["export", "run", "--output", "bundle"]).ok();
+    let manifest = fs::read_to_string(place.path("bundle/manifest.yaml")).unwrap();
+    assert!(manifest.contains("unit: voxel"), "{manifest}");
+    // One that tells it.
+    let header =
+        "NDims = 2\nDimSize = 32 32\nElementSpacing = 0.5 0.5\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n";
+    let ramp: Vec<u8> = (0..1024_u32).map(|n| (n / 4) as u8).collect();
+    fs::write(place.path("data/images/c03.mha"), [header.as_bytes(), &ramp].concat()).unwrap();
+    fs::remove_file(place.path("data/images/c03.png")).unwrap();
+    fs::remove_dir_all(place.path("run")).unwrap();
+    place.fit(&resample).fails(2, "5 of 6 cases do not tell their spacing, the first is ");
+    let voxels = ["--set", "preprocessing.spacing={resample: [1.0, 1.0], unit: voxel}", "--set", "training.epochs=1"];
+    fs::remove_dir_all(place.path("run")).unwrap();
+    place.fit(&voxels).ok().does_not_say("spacing");
+}

@@ -75,10 +75,10 @@ pub(super) struct SegmentArgs {
     /// Measure also what is not of the kind of image that the bundle was trained on; every output says so
     #[arg(long, requires = "measure")]
     measure_anyway: bool,
-    /// Pixel spacing in mm of pictures and cines whose files do not tell it, for measuring and a cine's outputs; pixels
-    /// are square then
-    #[arg(long, value_name = "MM", value_parser = millimetres)]
-    pixel_spacing: Option<f64>,
+    /// Spacing in mm of pixels and voxels, of files that do not tell it or are wrong: one number where it is the same along
+    /// all axes, else one for each, slowest first (the height of a pixel, then its width)
+    #[arg(long, value_name = "MM", value_parser = millimetres, value_delimiter = ',', num_args = 1)]
+    pixel_spacing: Vec<f64>,
     /// Print the results as one JSON document, and write each image's to a file named after it
     #[arg(long)]
     json: bool,
@@ -102,7 +102,6 @@ struct Plan {
     /// Set where measuring was asked for.
     heart: Option<LeftHeart>,
     measure_anyway: bool,
-    pixel_spacing: Option<f64>,
     json: bool,
 }
 
@@ -143,11 +142,13 @@ impl Plan {
             jobs: args.cohort.part_of(jobs)?,
             folder: args.output,
             outputs,
-            wish: Wish { spacing: None, crop_sector: args.crop_sector },
+            wish: Wish {
+                spacing: (!args.pixel_spacing.is_empty()).then_some(args.pixel_spacing),
+                crop_sector: args.crop_sector,
+            },
             skip_done: args.cohort.skip_done,
             heart,
             measure_anyway: args.measure_anyway,
-            pixel_spacing: args.pixel_spacing,
             json: args.json,
         })
     }
@@ -197,8 +198,7 @@ impl Plan {
     fn segment(&self, runner: &mut Runner, job: &Job, name: &str, inputs: &HashSet<PathBuf>) -> Result<Done> {
         let start = Instant::now();
         let manifest = self.bundle.manifest();
-        let wish = Wish { spacing: self.pixel_spacing.map(|mm| vec![mm; 2]), ..self.wish.clone() };
-        let prepared = Prepared::open(&job.files, manifest.channels, &wish)?;
+        let prepared = Prepared::open(&job.files, manifest.channels, &self.wish)?;
         let planned = self.outputs.plan(name, &prepared, inputs)?;
         let json = planned.path(Output::Json).map(Path::to_path_buf);
         #[cfg(feature = "dicom")]

@@ -279,7 +279,6 @@ impl Stream {
             write_labels(path, &segmentation.labels, &OutputForm::picture())?;
         }
         let mut notes = decisions.notes();
-        notes.extend(self.bundle.manifest().spacing.note(spacing.is_none()));
         let heart = self.heart.as_ref().filter(|_| decisions.is_one_view());
         let trust = self.runner.trust();
         let image_kind = trust.kind(&segmentation)?;

@@ -9,6 +9,7 @@ use crate::Tensor;
 /// What the denoiser's output means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Prediction {
     /// The noise (Ho et al. 2020).
     Epsilon,
@@ -23,6 +24,7 @@ pub enum Prediction {
 /// Where latents are brought to zero mean and unit variance, always per sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum LatentStandardisation {
     /// Nowhere.
     None,

@@ -11,6 +11,7 @@ use crate::{Error, ErrorKind, Result, Tensor};
 
 /// How the latent is refined. `Display` and `FromStr` use the names `direct`, `ddim`, `ddpm` and `dpm++`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Sampler {
     /// One denoiser call at t = T-1, decoded as in training.
     #[serde(rename = "direct")]

@@ -20,6 +20,7 @@ const BETA_LAST: f64 = 0.02;
 /// How alpha bar falls with the timestep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ScheduleKind {
     /// Cosine (Nichol and Dhariwal 2021, Eq. 17): `a_t = c(t) / c(0)`, `c(t) = cos^2(((t/T + s) / (1 + s)) pi/2)`,
     /// s = 0.008.

@@ -28,6 +28,7 @@ pub trait Network: Send {
 
 /// Which engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EngineKind {
     /// tract, pure Rust.
     Tract,
@@ -37,6 +38,7 @@ pub enum EngineKind {
 
 /// Which processor runs the networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Device {
     /// Any CPU.
     Cpu,

@@ -77,7 +77,7 @@ impl Orientation {
             }
         });
         let flip = [0, 1, 2].map(|axis| self.negative[source[axis]] != target.negative[axis]);
-        Turn { source, flip }
+        Turn { source, flip, axes: 3 }
     }
 }
 
@@ -126,18 +126,20 @@ impl From<Orientation> for String {
     }
 }
 
-/// Exchanges and reverses the axes of volumes; every voxel is kept as it is.
+/// Exchanges and reverses the axes of volumes, or of pictures; every voxel is kept as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
-    /// For each axis of the result, the axis that it was.
+    /// For each axis of the result, the axis that it was. A picture counts as a volume of one slice.
     source: [usize; 3],
     /// Whether each axis of the result is reversed.
     flip: [bool; 3],
+    /// Spatial axes of what is turned, 2 or 3.
+    axes: usize,
 }
 
 impl Turn {
     /// Nothing is turned.
-    pub const NONE: Self = Self { source: [0, 1, 2], flip: [false; 3] };
+    pub const NONE: Self = Self { source: [0, 1, 2], flip: [false; 3], axes: 3 };
 
     /// Whether it leaves everything as it is.
     pub fn is_none(self) -> bool {
@@ -146,7 +148,7 @@ impl Turn {
 
     /// The turn back.
     pub fn inverse(self) -> Self {
-        let mut back = Self::NONE;
+        let mut back = Self { axes: self.axes, ..Self::NONE };
         for (axis, &source) in self.source.iter().enumerate() {
             back.source[source] = axis;
             back.flip[source] = self.flip[axis];
@@ -154,12 +156,15 @@ impl Turn {
         back
     }
 
-    /// An array `[..., D, H, W]`, turned, C-ordered. Arrays of fewer axes have no place in space, and are left alone.
+    /// An array `[..., D, H, W]`, of pictures `[..., H, W]`, turned, C-ordered. Arrays of fewer axes are left alone.
     pub fn array<A: Clone>(self, array: ArrayD<A>) -> ArrayD<A> {
-        let Some(leading) = array.ndim().checked_sub(3).filter(|_| !self.is_none()) else { return array };
-        let order: Vec<usize> = (0..leading).chain(self.source.map(|axis| leading + axis)).collect();
+        let Some(leading) = array.ndim().checked_sub(self.axes).filter(|_| !self.is_none()) else { return array };
+        // Of a picture the first of the three axes is not there.
+        let own = 3 - self.axes;
+        let order: Vec<usize> =
+            (0..leading).chain(self.source[own..].iter().map(|axis| leading + axis - own)).collect();
         let mut turned = array.permuted_axes(order);
-        for (axis, _) in self.flip.iter().enumerate().filter(|(_, flip)| **flip) {
+        for (axis, _) in self.flip[own..].iter().enumerate().filter(|(_, flip)| **flip) {
             turned.invert_axis(Axis(leading + axis));
         }
         turned.as_standard_layout().into_owned()
@@ -181,12 +186,18 @@ impl Turn {
         })
     }
 
-    /// A volume, turned, with the geometry that goes with it; a picture is left alone.
+    /// An image, turned, with the geometry that goes with it. One with another number of spatial axes is left alone.
     pub fn image(self, image: Image) -> Image {
-        let (true, &[_, depth, height, width]) = (!self.is_none(), image.data.shape()) else { return image };
+        if self.is_none() || image.spatial_axes() != self.axes {
+            return image;
+        }
         let Image { data, geometry } = image;
-        let spacing = geometry.spacing.map(|mm| self.source.iter().filter_map(|&axis| mm.get(axis).copied()).collect());
-        let affine = geometry.affine.map(|affine| self.affine(&affine, [depth, height, width]));
+        let size = as_volume(&data.shape()[1..]);
+        let spacing = geometry.spacing.map(|mm| self.sizes(&mm));
+        let affine = geometry.affine.map(|affine| match self.axes {
+            3 => self.affine(&affine, size),
+            _ => in_plane(&self.affine(&one_slice(&affine), size)),
+        });
         Image { data: self.array(data), geometry: Geometry { spacing, affine } }
     }
 }
@@ -194,6 +205,7 @@ impl Turn {
 /// Which way round a bundle takes volumes. In a manifest or recipe: `stored`, or an orientation such as `RAS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[non_exhaustive]
 pub enum OrientationPolicy {
     /// As they are stored.
     Stored,
@@ -271,20 +283,30 @@ impl Geometry {
 }
 
 impl Image {
-    /// The turn that brings this volume onto the grid of `reference`, by the affines of both: where they lie in the same
-    /// place, voxel lies on voxel then. Where one of them has no place in space, and of pictures, what is stored is
-    /// compared as it is stored.
+    /// The turn that brings this image onto the grid of `reference`, by the affines of both: where they lie in the same
+    /// place, voxel lies on voxel then. Where one of them has no place in space, what is stored is compared as it is stored.
     ///
     /// # Errors
     /// How the grids differ: in size, in spacing (by more than 1 %), in the directions of their axes (by more than half a
     /// degree), or in place (by more than half a voxel).
     pub fn turn_onto(&self, reference: &Self) -> std::result::Result<Turn, GridDifference> {
         let (size, expected) = (&self.data.shape()[1..], &reference.data.shape()[1..]);
+        // Pictures count as volumes of one slice.
         let placed = match (self.geometry.affine, reference.geometry.affine) {
             (Some(own), Some(other)) if size.len() == 3 && expected.len() == 3 => Some((own, other)),
+            (Some(own), Some(other)) if size.len() == 2 && expected.len() == 2 => {
+                Some((one_slice(&own), one_slice(&other)))
+            }
             _ => None,
         };
-        let turn = placed.and_then(|(own, other)| Turn::onto(&own, &other)).unwrap_or(Turn::NONE);
+        let in_space = placed.and_then(|(own, other)| Turn::onto(&own, &other)).unwrap_or(Turn::NONE);
+        let turn = match size {
+            [_, _] if in_space.source[0] != 0 => {
+                return Err(GridDifference::new("a picture in one plane".into(), "one in another".into()));
+            }
+            [_, _] => in_space.of_pictures(),
+            _ => in_space,
+        };
         let turned = turn.sizes(size);
         if turned != expected {
             let how = if turn.is_none() { "" } else { " when turned alike" };
@@ -298,13 +320,35 @@ impl Image {
                 return Err(GridDifference::new(format!("spacing {found}"), expected));
             }
         }
-        let (Some((own, other)), &[depth, height, width]) = (placed, size) else { return Ok(turn) };
-        let own = turn.affine(&own, [depth, height, width]);
-        match place_difference(&own, &other, expected) {
+        let Some((own, other)) = placed else { return Ok(turn) };
+        match place_difference(&in_space.affine(&own, as_volume(size)), &other, &as_volume(expected)) {
             Some(difference) => Err(difference),
             None => Ok(turn),
         }
     }
+}
+
+/// Two or three sizes as those of a volume.
+fn as_volume(size: &[usize]) -> [usize; 3] {
+    match *size {
+        [height, width] => [1, height, width],
+        [depth, height, width] => [depth, height, width],
+        _ => [1; 3],
+    }
+}
+
+/// The affine of a picture, whose columns are y, x and nothing, as that of a volume of one slice.
+fn one_slice(affine: &Affine) -> Affine {
+    let [y, x] = [0, 1].map(|axis| [0, 1, 2].map(|world: usize| affine[world][axis]));
+    let normal = [x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0]];
+    // As thick as its pixels are wide, whose area is the normal's length.
+    let root = dot(&normal, &normal).sqrt().sqrt();
+    [0, 1, 2].map(|world| [normal[world] / root, y[world], x[world], affine[world][3]])
+}
+
+/// The reverse of [`one_slice`].
+fn in_plane(affine: &Affine) -> Affine {
+    affine.map(|[_, y, x, offset]| [y, x, 0.0, offset])
 }
 
 impl Turn {
@@ -319,10 +363,17 @@ impl Turn {
         Some(turn)
     }
 
+    /// The same of pictures that are volumes of one slice. Which way round that one runs plays no part.
+    fn of_pictures(self) -> Self {
+        let turn = Self { flip: [false, self.flip[1], self.flip[2]], ..self };
+        if turn.is_none() { Self::NONE } else { Self { axes: 2, ..turn } }
+    }
+
     /// One number an axis, turned.
     fn sizes<T: Copy>(self, of_axes: &[T]) -> Vec<T> {
         match *of_axes {
             [a, b, c] => self.source.map(|axis| [a, b, c][axis]).to_vec(),
+            [b, c] if self.axes == 2 => self.source[1..].iter().map(|axis| [b, c][axis - 1]).collect(),
             _ => of_axes.to_vec(),
         }
     }
@@ -499,6 +550,45 @@ mod tests {
         assert_eq!(near.turn_onto(&image), Ok(Turn::NONE));
         near.geometry.affine = None;
         assert_eq!(near.turn_onto(&image), Ok(Turn::NONE));
+    }
+
+    #[test]
+    fn pictures_are_turned_in_their_plane() {
+        // 2 x 3 pixels of 0.5 and 0.3 mm; x runs to the left, y to the back.
+        let data = Tensor::from_shape_fn(IxDyn(&[1, 2, 3]), |i| (i[1] * 3 + i[2]) as f32);
+        let affine = [[0.0, -0.3, 0.0, 10.0], [-0.5, 0.0, 0.0, 20.0], [0.0, 0.0, 0.0, 30.0]];
+        let image = Image { data, geometry: Geometry::with_spacing(vec![0.5, 0.3]).placed(affine) };
+        let stored = |rows: &[[f32; 3]; 2], affine| {
+            let data = Tensor::from_shape_fn(IxDyn(&[1, 2, 3]), |i| rows[i[1]][i[2]]);
+            Image { data, geometry: Geometry::with_spacing(vec![0.5, 0.3]).placed(affine) }
+        };
+        let mirrored = [[0.0, 0.3, 0.0, 9.4], [-0.5, 0.0, 0.0, 20.0], [0.0, 0.0, 0.0, 30.0]];
+        let mirrored = stored(&[[2.0, 1.0, 0.0], [5.0, 4.0, 3.0]], mirrored);
+        let around = [[0.0, 0.3, 0.0, 9.4], [0.5, 0.0, 0.0, 19.5], [0.0, 0.0, 0.0, 30.0]];
+        let around = stored(&[[5.0, 4.0, 3.0], [2.0, 1.0, 0.0]], around);
+        let columns = [[-0.3, 0.0, 0.0, 10.0], [0.0, -0.5, 0.0, 20.0], [0.0, 0.0, 0.0, 30.0]];
+        let columns = Image {
+            data: image.data.clone().permuted_axes(vec![0, 2, 1]),
+            geometry: Geometry::with_spacing(vec![0.3, 0.5]).placed(columns),
+        };
+        for other in [&mirrored, &around, &columns] {
+            let turn = other.turn_onto(&image).unwrap();
+            let turned = turn.image(other.clone());
+            assert_eq!((&turned.data, turned.spacing()), (&image.data, image.spacing()));
+            let apart = |(a, b): (&f64, &f64)| (a - b).abs() > 1e-12;
+            assert!(!turned.geometry.affine.unwrap().iter().flatten().zip(affine.iter().flatten()).any(apart));
+            assert_eq!(image.turn_onto(other), Ok(turn.inverse()));
+            let labels = other.data.index_axis(Axis(0), 0).to_owned();
+            assert_eq!(turn.array(labels), image.data.index_axis(Axis(0), 0));
+        }
+        assert_eq!(image.turn_onto(&image), Ok(Turn::NONE));
+        let message = |affine| stored(&[[0.0; 3]; 2], affine).turn_onto(&image).unwrap_err().message("its image");
+        let moved = message([[0.0, 0.3, 0.0, 10.0], [-0.5, 0.0, 0.0, 20.0], [0.0, 0.0, 0.0, 30.0]]);
+        assert!(moved.ends_with("0.6 mm away"), "{moved}");
+        let other = message([[0.0, -0.3, 0.0, 10.0], [0.0, 0.0, 0.0, 20.0], [0.5, 0.0, 0.0, 30.0]]);
+        assert_eq!(other, "has a picture in one plane, but its image has one in another");
+        let nowhere = stored(&[[0.0; 3]; 2], [[0.0; 4]; 3]);
+        assert_eq!(nowhere.turn_onto(&image), Ok(Turn::NONE));
     }
 
     #[test]

@@ -9,15 +9,19 @@ use crate::{Error, ErrorKind, Result};
 /// Most voxels of a resampled grid, channels aside: what an image file may have too.
 const MAX_VOXELS: f64 = (1_u64 << 29) as f64;
 
-/// How the file's voxel spacing is honoured. In a manifest or recipe: `stretch` or `{resample: [1.0, 0.5, 0.5]}`.
+/// How the file's voxel spacing is honoured. In a manifest or recipe: `stretch`, `{resample: [1.0, 0.5, 0.5]}`, or
+/// `{resample: [2.0, 2.0], unit: voxel}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
+#[non_exhaustive]
 pub enum SpacingPolicy {
     /// The whole image is stretched to the input size; spacing plays no part.
     Stretch,
     /// The image is resampled to this spacing in mm along each axis, slowest first, and segmented in windows of the input
-    /// size (see [`crate::windows`]). A picture's pixels, whose file tells no spacing, count as 1 mm wide.
+    /// size (see [`crate::windows`]). An image whose spacing is not known cannot be.
     Resample(Vec<f64>),
+    /// The same with so many of the image's own voxels in place of mm, whatever its spacing is.
+    ResampleVoxels(Vec<f64>),
 }
 
 /// As YAML has it.
@@ -41,13 +45,30 @@ enum Name {
 #[serde(deny_unknown_fields)]
 struct Target {
     resample: Vec<f64>,
+    #[serde(default, skip_serializing_if = "Unit::is_mm")]
+    unit: Unit,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Unit {
+    #[default]
+    Mm,
+    Voxel,
+}
+
+impl Unit {
+    fn is_mm(&self) -> bool {
+        *self == Self::Mm
+    }
 }
 
 impl From<Written> for SpacingPolicy {
     fn from(written: Written) -> Self {
         match written {
             Written::Name(Name::Stretch) => Self::Stretch,
-            Written::Target(target) => Self::Resample(target.resample),
+            Written::Target(Target { resample, unit: Unit::Mm }) => Self::Resample(resample),
+            Written::Target(Target { resample, unit: Unit::Voxel }) => Self::ResampleVoxels(resample),
         }
     }
 }
@@ -56,7 +77,8 @@ impl From<SpacingPolicy> for Written {
     fn from(policy: SpacingPolicy) -> Self {
         match policy {
             SpacingPolicy::Stretch => Self::Name(Name::Stretch),
-            SpacingPolicy::Resample(resample) => Self::Target(Target { resample }),
+            SpacingPolicy::Resample(resample) => Self::Target(Target { resample, unit: Unit::Mm }),
+            SpacingPolicy::ResampleVoxels(resample) => Self::Target(Target { resample, unit: Unit::Voxel }),
         }
     }
 }
@@ -64,19 +86,17 @@ impl From<SpacingPolicy> for Written {
 impl SpacingPolicy {
     /// What keeps it from being a policy for images with `axes` spatial axes.
     pub fn problem(&self, axes: usize) -> Option<String> {
-        let Self::Resample(spacing) = self else { return None };
+        let (Self::Resample(spacing) | Self::ResampleVoxels(spacing)) = self else { return None };
         let positive = spacing.iter().all(|mm| mm.is_finite() && *mm > 0.0);
         (spacing.len() != axes || !positive)
             .then(|| format!("spacing: resample is {spacing:?}, expected {axes} positive numbers"))
     }
 
-    /// What the user has to know where an image's spacing is `unknown`: to resample it, 1 mm is taken.
-    pub fn note(&self, unknown: bool) -> Option<String> {
+    /// The same numbers, in the image's own voxels.
+    pub fn in_voxels(self) -> Self {
         match self {
-            Self::Resample(target) if unknown => Some(format!(
-                "its spacing is not known, and 1 mm is taken for it, as the bundle resamples to {target:?} mm"
-            )),
-            _ => None,
+            Self::Resample(target) => Self::ResampleVoxels(target),
+            other => other,
         }
     }
 
@@ -85,11 +105,24 @@ impl SpacingPolicy {
     ///
     /// # Errors
     /// [`ErrorKind::ShapeMismatch`] where the image has another number of spatial axes than the network, or where the grid
-    /// would have an absurd size.
+    /// would have an absurd size; [`ErrorKind::Format`] where its spacing is needed and not known.
     pub fn grid(&self, image: &Image, input_size: &[usize]) -> Result<Vec<usize>> {
         check_axes(image, input_size.len())?;
-        let Self::Resample(target) = self else { return Ok(input_size.to_vec()) };
-        let spacing = image.spacing_or_ones();
+        let (target, spacing) = match self {
+            Self::Stretch => return Ok(input_size.to_vec()),
+            Self::ResampleVoxels(target) => (target, vec![1.0; input_size.len()]),
+            Self::Resample(target) => {
+                let spacing = image.spacing().ok_or_else(|| {
+                    // At a guessed scale it would be segmented wrongly.
+                    let message = format!(
+                        "its spacing is not known, and the bundle resamples to {target:?} mm: expected a file that tells its \
+                         spacing, or --pixel-spacing"
+                    );
+                    Error::new(ErrorKind::Format, message)
+                })?;
+                (target, spacing.to_vec())
+            }
+        };
         let size = image.data.shape()[1..].iter().zip(&spacing).zip(target);
         let size: Vec<f64> = size.map(|((&n, from), to)| (n as f64 * from / to).round().max(1.0)).collect();
         let voxels = size.iter().product::<f64>();
@@ -136,6 +169,8 @@ mod tests {
         for (text, policy) in [
             ("stretch", SpacingPolicy::Stretch),
             ("resample: [1.0, 0.5, 2.0]", SpacingPolicy::Resample(vec![1.0, 0.5, 2.0])),
+            ("{resample: [1.0, 0.5], unit: mm}", SpacingPolicy::Resample(vec![1.0, 0.5])),
+            ("{resample: [1.0, 0.5], unit: voxel}", SpacingPolicy::ResampleVoxels(vec![1.0, 0.5])),
         ] {
             assert_eq!(yaml_serde::from_str::<SpacingPolicy>(text).unwrap(), policy);
             assert_eq!(
@@ -143,7 +178,14 @@ mod tests {
                 policy
             );
         }
-        for text in ["squeeze", "resample", "{resample: [1.0], more: 1}", "{resample: fine}", "[1.0, 1.0]"] {
+        for text in [
+            "squeeze",
+            "resample",
+            "{resample: [1.0], more: 1}",
+            "{resample: [1.0], unit: cm}",
+            "{resample: fine}",
+            "[1.0, 1.0]",
+        ] {
             let error = yaml_serde::from_str::<SpacingPolicy>(text).unwrap_err().to_string();
             assert!(error.contains("expected stretch, or the spacing"), "{text}: {error}");
         }
@@ -153,9 +195,15 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_spacing_is_noted_where_it_counts() {
-        let resample = SpacingPolicy::Resample(vec![1.0, 0.5, 0.5]);
-        assert!(resample.note(true).is_some_and(|note| note.contains("1 mm is taken")));
-        assert_eq!((resample.note(false), SpacingPolicy::Stretch.note(true)), (None, None));
+    fn an_unknown_spacing_is_refused_where_it_counts() {
+        let unknown = Image { data: Tensor::zeros(vec![1, 4, 6, 8]), geometry: Geometry::default() };
+        let resample = SpacingPolicy::Resample(vec![2.0, 1.0, 0.5]);
+        let error = resample.grid(&unknown, &[8, 8, 8]).unwrap_err();
+        assert!(error.kind() == ErrorKind::Format && error.to_string().contains("spacing is not known"), "{error}");
+        assert_eq!(SpacingPolicy::Stretch.grid(&unknown, &[8, 8, 8]).unwrap(), [8, 8, 8]);
+        // Voxels are counted whatever they measure.
+        let voxels = resample.in_voxels();
+        assert_eq!(voxels.grid(&unknown, &[8, 8, 8]).unwrap(), [2, 6, 16]);
+        assert_eq!(voxels.grid(&image(&[4, 6, 8], &[9.0; 3]), &[8, 8, 8]).unwrap(), [2, 6, 16]);
     }
 }

@@ -27,6 +27,7 @@ pub struct Objects {
 
 /// How well the objects of a prediction match those of a reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct ObjectScores {
     /// 2 TP / (2 TP + FP + FN). A predicted object that covers at least half of its partner is a true positive, any other
     /// a false one; a reference object that no true positive has found is a false negative.

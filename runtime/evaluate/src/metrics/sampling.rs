@@ -57,6 +57,7 @@ struct Bin {
 
 /// A bin of a reliability diagram; without a voxel it has neither confidence nor accuracy (NaN, `null` in JSON).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ReliabilityBin {
     /// Confidences above this one,
     pub above: f64,

@@ -24,6 +24,7 @@ impl Default for Bootstrap {
 
 /// A measure over all cases in which it is defined. What cannot be computed is NaN, `null` in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Summary {
     /// Mean.
     pub mean: f64,

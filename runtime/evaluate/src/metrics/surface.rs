@@ -10,6 +10,7 @@ use ldseg::image::Labels;
 /// What counts as the surface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum SurfaceKind {
     /// The centres of the border voxels, all of equal weight: those with a neighbour along some axis outside the class or
     /// the image. As in medpy 0.5.

@@ -12,6 +12,7 @@ use ldseg_io::overlay;
 
 /// Three pictures of one size.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Comparison {
     /// The image.
     pub image: RgbImage,

@@ -32,7 +32,7 @@ pub struct Images {
 
 /// Best, median and worst case of the evaluation, segmented anew by the bundle with its own sampler and steps.
 pub(super) fn examples(found: &Evaluation, images: &Images, segmenter: &mut Segmenter, html: &mut Html) -> Result<()> {
-    let (pairs, _) = pair(&images.images, &images.labels)?;
+    let pairs = pair(&images.images, &images.labels)?.pairs;
     let mut files: HashMap<String, _> = pairs.into_iter().map(|pair| (pair.name, pair.files)).collect();
     for (what, case, ranked) in remarkable(found) {
         let files = files.remove(&case.name).ok_or_else(|| {

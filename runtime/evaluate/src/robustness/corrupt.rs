@@ -19,6 +19,7 @@ const CELLS: usize = 16;
 /// result is scaled to [0, 1] again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Corruption {
     /// x + s n with white Gaussian noise n of unit variance (Zaman et al. 2024, section on robustness to noise).
     Gaussian,

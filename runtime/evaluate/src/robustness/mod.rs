@@ -8,10 +8,10 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use corrupt::{Corruption, corrupt};
-pub use report::Report;
+pub use report::RobustnessCurves;
 
 use crate::metrics::summary::Bootstrap;
-use crate::scoring::{ClassSpec, Pair, labels_of, pair, patient_from_name, read_patients};
+use crate::scoring::{ClassSpec, Pair, Paired, labels_of, pair, patient_from_name, read_patients};
 use ldseg::image::{Image, Labels};
 use ldseg::metrics::dice_per_class;
 use ldseg::metrics::nanmean;
@@ -76,12 +76,13 @@ pub fn study(
     classes: Option<&[ClassSpec]>,
     settings: &Settings,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<Report> {
+) -> Result<RobustnessCurves> {
     let class_names = check(subjects, classes, settings)?;
-    let (pairs, _) = pair(images, labels)?;
+    let Paired { pairs, notes, .. } = pair(images, labels)?;
     let patients = read_patients(labels)?;
     let names = subjects.iter().map(|subject| subject.name.clone()).collect();
-    let mut report = Report::new(settings.clone(), names, class_names);
+    let mut report = RobustnessCurves::new(settings.clone(), names, class_names);
+    report.notes.extend(notes);
     let count = pairs.len();
     for (index, pair) in pairs.into_iter().enumerate() {
         let listed = patients.as_ref().and_then(|list| list.patients.get(&pair.name).cloned());

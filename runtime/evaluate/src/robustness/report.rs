@@ -25,7 +25,8 @@ struct Point {
 
 /// Everything that a study found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+#[non_exhaustive]
+pub struct RobustnessCurves {
     settings: Settings,
     bundles: Vec<String>,
     classes: Vec<String>,
@@ -42,7 +43,7 @@ pub struct Report {
     scores: Vec<Score>,
 }
 
-impl Report {
+impl RobustnessCurves {
     pub(super) fn new(settings: Settings, bundles: Vec<String>, mut classes: Vec<String>) -> Self {
         classes.push(MEAN.to_owned());
         let (curves, failed, cases, scores) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

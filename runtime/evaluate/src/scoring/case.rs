@@ -13,12 +13,13 @@ use crate::metrics::surface::{SurfaceDistances, SurfaceKind};
 use ldseg::image::{Image, Labels};
 use ldseg::metrics::Overlap;
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::{LabelFile, read_label_file};
+use ldseg_recording::PreparedLabels;
 use ldseg_recording::decide::Spacing;
 
 /// Where the spacing comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum SpacingSource {
     /// The label map's file.
     Labels,
@@ -33,6 +34,7 @@ pub enum SpacingSource {
 /// What a map's objects were taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ObjectSource {
     /// Stored instance ids.
     Instances,
@@ -42,6 +44,7 @@ pub enum ObjectSource {
 
 /// The scores of one case.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct CaseScores {
     /// Along the axes of the label map's array, slowest first, mm; `None` where it is not known.
     pub spacing_mm: Option<Vec<f64>>,
@@ -80,18 +83,17 @@ pub(super) fn score(
     classes: Option<&[ClassSpec]>,
     settings: &Settings,
 ) -> Result<CaseScores> {
-    let (predicted_file, reference_file) = (read_label_file(prediction)?, read_label_file(labels)?);
+    let (predicted_file, reference_file) = (PreparedLabels::open(prediction)?, PreparedLabels::open(labels)?);
     let notes = notes(&predicted_file, &reference_file);
     let (mut predicted, mut reference) = (predicted_file.labels(), reference_file.labels());
-    let (predicted_image, reference_image) = (predicted_file.image, reference_file.image);
-    let turn = predicted_image.turn_onto(&reference_image).map_err(|difference| {
+    let turn = predicted_file.image().turn_onto(reference_file.image()).map_err(|difference| {
         let message = difference.message(format_args!("its label map {}", labels.display()));
         Error::new(ErrorKind::ShapeMismatch, message).in_file(prediction)
     })?;
     predicted = turn.array(predicted);
-    let predicted_image = turn.image(predicted_image);
-    let colours = (reference_file.palette, reference.iter().copied().collect());
-    let (spacing, spacing_from, note) = spacing(&predicted_image, &reference_image, settings.picture_spacing_mm)?;
+    let predicted_image = turn.image(predicted_file.image().clone());
+    let colours = (reference_file.palette().map(<[_]>::to_vec), reference.iter().copied().collect());
+    let (spacing, spacing_from, note) = spacing(&predicted_image, reference_file.image(), settings.picture_spacing_mm)?;
     let notes = notes.into_iter().chain(note).collect();
     if let Some(classes) = classes {
         reference_to_classes(&mut reference, classes).map_err(|e| e.in_file(labels))?;
@@ -198,16 +200,18 @@ fn measures(
     values
 }
 
-/// What has to be known of how the two lie in space. Of pictures, and of frames over time, nothing is missed.
-fn notes(prediction: &LabelFile, reference: &LabelFile) -> Vec<String> {
-    let [one, other] = [prediction, reference].map(|file| file.image.geometry.affine.is_some());
+/// What has to be known of how the two lie in space. Where neither has a place there, as pictures and frames over time,
+/// nothing is missed.
+fn notes(prediction: &PreparedLabels, reference: &PreparedLabels) -> Vec<String> {
+    let [one, other] = [prediction, reference].map(PreparedLabels::is_placed);
     let mut notes = Vec::new();
-    if prediction.image.spatial_axes() == 3 && (one || other) {
-        notes.extend(prediction.notes.iter().map(|note| format!("the prediction: {note}")));
-        notes.extend(reference.notes.iter().map(|note| format!("the label map: {note}")));
-        if one != other {
-            notes.push("the prediction and its label map are compared as they are stored".into());
-        }
+    if one || other {
+        notes.extend(prediction.notes().iter().map(|note| format!("the prediction: {note}")));
+        notes.extend(reference.notes().iter().map(|note| format!("the label map: {note}")));
+    }
+    if one != other {
+        let which = if one { "its label map" } else { "the prediction" };
+        notes.push(format!("{which} has no place in space: the two are compared as they are stored"));
     }
     notes
 }

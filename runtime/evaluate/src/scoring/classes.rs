@@ -9,7 +9,7 @@ use yaml_serde::Value;
 use ldseg::bundle::Measure;
 use ldseg::image::{Image, Labels};
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::{read_image, read_labels};
+use ldseg_recording::PreparedLabels;
 
 /// A class; its place in the list is its index.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -77,9 +77,16 @@ fn parse(text: &str) -> Result<Vec<ClassSpec>> {
 /// Reads a label map as class indices: its values are mapped as `classes` says, else they are indices below `count`.
 ///
 /// # Errors
-/// Those of [`read_labels`]; [`ErrorKind::Format`] for a value that is of no class.
+/// Those of [`PreparedLabels::open`]; [`ErrorKind::Format`] for a value that is of no class.
 pub fn reference_labels(path: &Path, classes: Option<&[ClassSpec]>, count: usize) -> Result<Labels> {
-    let mut labels = read_labels(path)?;
+    class_indices(PreparedLabels::open(path)?.labels(), path, classes, count)
+}
+
+/// The values of the label map in the file `path` as class indices, as [`reference_labels`].
+///
+/// # Errors
+/// [`ErrorKind::Format`], naming the file, for a value that is of no class.
+pub fn class_indices(mut labels: Labels, path: &Path, classes: Option<&[ClassSpec]>, count: usize) -> Result<Labels> {
     let checked = match classes {
         Some(classes) => reference_to_classes(&mut labels, classes),
         None => check_indices(&labels, count),
@@ -98,12 +105,12 @@ pub fn labels_of(
     classes: Option<&[ClassSpec]>,
     count: usize,
 ) -> Result<Labels> {
-    let label_image = read_image(labels)?;
-    let turn = image.turn_onto(&label_image).map_err(|difference| {
+    let opened = PreparedLabels::open(labels)?;
+    let turn = image.turn_onto(opened.image()).map_err(|difference| {
         let message = difference.message(format_args!("its label map {}", labels.display()));
         Error::new(ErrorKind::ShapeMismatch, message).in_file(path)
     })?;
-    Ok(turn.inverse().array(reference_labels(labels, classes, count)?))
+    Ok(turn.inverse().array(class_indices(opened.labels(), labels, classes, count)?))
 }
 
 /// Maps the stored values of a reference to class indices.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::{PROBABILITIES, SAMPLES, case_name};
+use ldseg_io::{FolderContent, PROBABILITIES, SAMPLES, images_in, output_name};
 
 /// Files that tell the patient of each case, with the titles of the columns that hold the case's name and the patient: a
 /// list of one's own, and that of GlaS as published.
@@ -23,6 +23,7 @@ const FIRST_CHANNEL: &str = "_0000";
 
 /// A prediction, or an image, with its label map.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Pair {
     /// The file's name without its extension.
     pub name: String,
@@ -30,10 +31,22 @@ pub struct Pair {
     pub files: Result<(PathBuf, PathBuf)>,
 }
 
+/// What lies in two folders.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Paired {
+    /// The files of the first folder with their label maps, by name.
+    pub pairs: Vec<Pair>,
+    /// Label maps that no file belongs to.
+    pub left_over: usize,
+    /// What was left out, with the folder.
+    pub notes: Vec<String>,
+}
+
 /// Files by their names without extensions. Of the files that share one, all are kept.
 type Files = BTreeMap<String, Vec<PathBuf>>;
 
-/// Matches the files of a folder, predictions or images, with label maps; also counts the label maps left over.
+/// Matches the files of a folder, predictions or images, with label maps. What a file holds decides whether it is one.
 ///
 /// Taken are all image files of the folder but for `X_overlay`, `X_uncertainty`, `X_samples`, `X_probabilities`, `X_gt` and `X_anno` beside `X`. Label
 /// maps lie in `labelsTr/` or `labels/` of the labels' folder where that exists, else in the folder itself, else, where it
@@ -42,8 +55,9 @@ type Files = BTreeMap<String, Vec<PathBuf>>;
 ///
 /// # Errors
 /// [`ErrorKind::Io`] where a folder cannot be read or holds no images.
-pub fn pair(folder: &Path, labels: &Path) -> Result<(Vec<Pair>, usize)> {
-    let (files, known) = (in_folder(folder)?, label_files(labels)?);
+pub fn pair(folder: &Path, labels: &Path) -> Result<Paired> {
+    let mut notes = Vec::new();
+    let (files, known) = (in_folder(folder, &mut notes)?, label_files(labels, &mut notes)?);
     let mut used = BTreeSet::new();
     let mut pairs = Vec::new();
     for (name, paths) in files.iter().filter(|(name, _)| !belongs_to_another(name, &files)) {
@@ -62,7 +76,9 @@ pub fn pair(folder: &Path, labels: &Path) -> Result<(Vec<Pair>, usize)> {
     }
     let is_image = |name: &str| LABEL_SUFFIXES.iter().any(|suffix| known.contains_key(&format!("{name}{suffix}")));
     let left_over = known.keys().filter(|name| !used.contains(*name) && !is_image(name)).count();
-    Ok((pairs, left_over))
+    // Both may be one folder.
+    notes.dedup();
+    Ok(Paired { pairs, left_over, notes })
 }
 
 /// Names that the label map of a file may have, the likeliest first.
@@ -90,55 +106,63 @@ fn only(files: &[PathBuf]) -> Result<&PathBuf> {
     }
 }
 
-fn label_files(folder: &Path) -> Result<Files> {
+fn label_files(folder: &Path, notes: &mut Vec<String>) -> Result<Files> {
     for inner in ["labelsTr", "labels"] {
         if folder.join(inner).is_dir() {
-            return in_folder(&folder.join(inner));
+            return in_folder(&folder.join(inner), notes);
         }
     }
-    let (files, folders) = list(folder)?;
-    if !files.is_empty() {
-        return Ok(files);
+    let content = list(folder)?;
+    if !content.images.is_empty() {
+        return Ok(by_name(folder, content, notes));
     }
     let mut all = Files::new();
-    for folder in folders {
-        for (name, mut paths) in list(&folder)?.0 {
+    for folder in &content.folders {
+        for (name, mut paths) in by_name(folder, list(folder)?, notes) {
             all.entry(name).or_default().append(&mut paths);
         }
     }
-    if all.is_empty() { Err(no_images(folder)) } else { Ok(all) }
+    if all.is_empty() { Err(no_images(folder, &content)) } else { Ok(all) }
 }
 
-fn in_folder(folder: &Path) -> Result<Files> {
-    let (files, _) = list(folder)?;
-    if files.is_empty() { Err(no_images(folder)) } else { Ok(files) }
+fn in_folder(folder: &Path, notes: &mut Vec<String>) -> Result<Files> {
+    let content = list(folder)?;
+    if content.images.is_empty() { Err(no_images(folder, &content)) } else { Ok(by_name(folder, content, notes)) }
 }
 
-fn no_images(folder: &Path) -> Error {
-    Error::new(ErrorKind::Io, "the folder holds no images").in_file(folder)
+fn no_images(folder: &Path, content: &FolderContent) -> Error {
+    let left_out: String = content.note().into_iter().map(|text| format!(": {text}")).collect();
+    Error::new(ErrorKind::Io, format!("the folder holds no images{left_out}")).in_file(folder)
 }
 
-/// The image files and the sub-folders of a folder.
-fn list(folder: &Path) -> Result<(Files, BTreeSet<PathBuf>)> {
-    let failed = |e| Error::with_source(ErrorKind::Io, "cannot read the folder", e).in_file(folder);
-    let (mut files, mut folders) = (Files::new(), BTreeSet::new());
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if path.is_dir() {
-            folders.insert(path);
-        } else if let Some(name) = case_name(&path) {
+/// What a folder holds, but for lists of patients, which are read.
+fn list(folder: &Path) -> Result<FolderContent> {
+    let mut content = images_in(folder)?;
+    content.left_out.retain(|path| !is_patient_list(path));
+    Ok(content)
+}
+
+fn by_name(folder: &Path, content: FolderContent, notes: &mut Vec<String>) -> Files {
+    notes.extend(content.note().map(|text| format!("{}: {text}", folder.display())));
+    let mut files = Files::new();
+    for path in content.images {
+        if let Some(name) = output_name(&path) {
             files.entry(name).or_default().push(path);
         }
     }
-    files.values_mut().for_each(|paths| paths.sort());
-    Ok((files, folders))
+    files
 }
 
-/// The patient that a case's name speaks of: of `patient0001_2CH_ED` or `phantom0001_ED` the part before the first `_`;
-/// else each case is its own patient.
+/// Whether a file is named as the lists of patients are that [`read_patients`] reads.
+pub fn is_patient_list(path: &Path) -> bool {
+    PATIENT_LISTS.iter().any(|(name, _)| path.file_name().is_some_and(|file| file == *name))
+}
+
+/// The patient that a case's name speaks of: of `patient0001_2CH_ED`, `phantom0001_ED` or BIDS' `sub-01_T1w` the part before
+/// the first `_`; else each case is its own patient.
 pub fn patient_from_name(name: &str) -> &str {
-    let numbered = name.starts_with("patient") || name.starts_with("phantom");
-    if numbered { name.split('_').next().unwrap_or(name) } else { name }
+    let speaks = ["patient", "phantom", "sub-"].iter().any(|start| name.starts_with(start));
+    if speaks { name.split('_').next().unwrap_or(name) } else { name }
 }
 
 /// The patient of each case as a list in the folder tells it: `patient_ids.csv` with columns `name` and `patient`, else
@@ -165,6 +189,7 @@ pub fn read_patients(folder: &Path) -> Result<Option<PatientList>> {
 
 /// Which patient each case belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PatientList {
     /// The file.
     pub path: PathBuf,
@@ -239,7 +264,7 @@ mod tests {
     /// Each file's name with its label map or the error.
     fn matched(files: &[&str], labels: &[&str]) -> (Vec<(String, String)>, usize) {
         let (files, labels) = (folder(files), folder(labels));
-        let (pairs, left_over) = pair(files.path(), labels.path()).unwrap();
+        let Paired { pairs, left_over, .. } = pair(files.path(), labels.path()).unwrap();
         let shown = |files: Result<(PathBuf, PathBuf)>| match files {
             Ok((_, path)) => path.strip_prefix(labels.path()).unwrap().display().to_string(),
             Err(error) => error.to_string(),
@@ -266,6 +291,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_file_holds_decides_and_what_is_left_out_is_named() {
+        let (files, labels) = (folder(&["notes.txt"]), folder(&["sub/notes.txt", "patient_ids.csv"]));
+        for dir in [&files, &labels] {
+            for name in ["IM000001", "1.2.840.5"] {
+                let mut picture = png::Encoder::new(fs::File::create(dir.path().join(name)).unwrap(), 1, 1);
+                picture.set_depth(png::BitDepth::Eight);
+                picture.write_header().unwrap().write_image_data(&[1]).unwrap();
+            }
+        }
+        let Paired { pairs, left_over, notes } = pair(files.path(), labels.path()).unwrap();
+        let names: Vec<&str> = pairs.iter().map(|pair| pair.name.as_str()).collect();
+        assert_eq!((names.as_slice(), left_over), (&["1.2.840.5", "IM000001"][..], 0));
+        assert!(pairs.iter().all(|pair| pair.files.is_ok()), "{pairs:?}");
+        assert_eq!(notes, [format!("{}: 1 file is no image and is left out: notes.txt", files.path().display())]);
+    }
+
+    #[test]
     fn names_what_has_no_partner() {
         let (pairs, left_over) = matched(&["a.png", "x.png"], &["a_gt.png", "b_gt.png", "b.png"]);
         assert_eq!((pairs[0].1.as_str(), left_over), ("a_gt.png", 1));
@@ -283,8 +325,8 @@ mod tests {
 
     #[test]
     fn patients_come_from_names_or_a_list() {
-        let of = ["patient0001_2CH_ED", "phantom3_ES", "train_1"].map(patient_from_name);
-        assert_eq!(of, ["patient0001", "phantom3", "train_1"]);
+        let of = ["patient0001_2CH_ED", "phantom3_ES", "sub-01_ses-2_slice-3", "train_1"].map(patient_from_name);
+        assert_eq!(of, ["patient0001", "phantom3", "sub-01", "train_1"]);
         let dir = folder(&[]);
         let read = || read_patients(dir.path());
         assert_eq!(read().unwrap(), None);

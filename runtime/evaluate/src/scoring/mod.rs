@@ -15,9 +15,9 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use case::{CaseScores, ObjectSource, SpacingSource};
-pub use classes::{ClassSpec, labels_of, read_classes, read_measures, reference_labels};
-pub use files::{LABEL_SUFFIXES, Pair, PatientList, pair, patient_from_name, read_patients};
-pub use report::{FailedCase, Measure, Report, Values};
+pub use classes::{ClassSpec, class_indices, labels_of, read_classes, read_measures, reference_labels};
+pub use files::{LABEL_SUFFIXES, Pair, Paired, PatientList, is_patient_list, pair, patient_from_name, read_patients};
+pub use report::{FailedCase, FolderScores, Measure, Values};
 pub(crate) use report::{csv_cell, csv_number, groups};
 pub use sampling::{SamplingMeasure, SamplingScores, SamplingSummary};
 
@@ -110,9 +110,9 @@ pub fn evaluate(
     labels: &Path,
     classes: Option<&[ClassSpec]>,
     settings: &Settings,
-) -> Result<Report> {
+) -> Result<FolderScores> {
     settings.check(classes)?;
-    let (pairs, without_prediction) = pair(predictions, labels)?;
+    let Paired { pairs, left_over, notes } = pair(predictions, labels)?;
     let patients = read_patients(labels)?;
     let scored = on_all_cores(pairs, |pair| {
         let scores = pair.files.and_then(|(prediction, labels)| {
@@ -122,7 +122,7 @@ pub fn evaluate(
     });
     let mut palettes = Palettes::default();
     let listed = |name: &str| patients.as_ref().and_then(|list| list.patients.get(name).cloned());
-    let mut report = Report::new(settings.clone(), classes, without_prediction);
+    let mut report = FolderScores::new(settings.clone(), classes, left_over, notes);
     for (name, scores) in scored {
         let scores = scores.and_then(|(labels, scores)| {
             let (palette, values) = &scores.colours;

@@ -12,6 +12,7 @@ use ldseg::{Error, ErrorKind, Result};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Measure {
     /// [`Overlap::dice`](ldseg::metrics::Overlap::dice).
     Dice,
@@ -113,6 +114,7 @@ struct Case {
 
 /// A case that could not be scored.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct FailedCase {
     /// Its name.
     pub name: String,
@@ -122,7 +124,8 @@ pub struct FailedCase {
 
 /// Everything that an evaluation found.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Report {
+#[non_exhaustive]
+pub struct FolderScores {
     settings: Settings,
     /// Surfaces of the surface Dice, whatever the distances are taken between.
     nsd_surface: &'static str,
@@ -140,10 +143,18 @@ pub struct Report {
     pub failed: Vec<FailedCase>,
     /// Label maps without a prediction, which is no failure.
     pub without_prediction: usize,
+    /// What was left out of the folders.
+    #[serde(rename = "notes", skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
-impl Report {
-    pub(super) fn new(settings: Settings, classes: Option<&[ClassSpec]>, without_prediction: usize) -> Self {
+impl FolderScores {
+    pub(super) fn new(
+        settings: Settings,
+        classes: Option<&[ClassSpec]>,
+        without_prediction: usize,
+        left_out: Vec<String>,
+    ) -> Self {
         let named = classes.unwrap_or_default().iter().enumerate().skip(1);
         Self {
             settings,
@@ -155,6 +166,7 @@ impl Report {
             sampling: None,
             failed: Vec::new(),
             without_prediction,
+            left_out,
         }
     }
 

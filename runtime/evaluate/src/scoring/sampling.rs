@@ -18,6 +18,7 @@ use ldseg_io::{PROBABILITIES, SAMPLES, case_name, read_label_stack, read_stack};
 
 /// What is measured of samples and probabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum SamplingMeasure {
     /// [`energy_distance`].
     EnergyDistance,
@@ -47,6 +48,7 @@ impl Serialize for SamplingMeasure {
 
 /// A case's measures; those whose file is missing are left out.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct SamplingScores {
     /// How many samples there are.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,6 +63,7 @@ pub struct SamplingScores {
 
 /// Over all cases that have them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct SamplingSummary {
     /// Average of each measure.
     pub summary: BTreeMap<SamplingMeasure, Summary>,

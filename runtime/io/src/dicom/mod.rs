@@ -14,6 +14,7 @@ mod palette;
 mod pixels;
 mod rle;
 mod seg;
+mod space;
 mod spacing;
 mod sr;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub(super) fn read(path: &Path, limits: &Limits) -> Result<Recording> {
         return Err(Error::new(ErrorKind::Format, "is a DICOM segmentation, expected an image"));
     }
     let layout = Layout::read(object, limits)?;
+    space::refuse(object, &layout)?;
     let mut notes = Vec::new();
     let scale = spacing::scale(object, [layout.rows, layout.columns], &mut notes);
     let colours = Colours::read(object, &layout, &mut notes)?;

@@ -457,6 +457,57 @@ fn the_region_that_holds_the_image_decides() {
     assert_eq!(regions(vec![unitless, region(TISSUE, [0, 0, 8, 8], 1.2)]), (None, 1, 1, Some(10)));
 }
 
+/// Frames over time may lie anywhere, as long as all of them lie there.
+#[test]
+fn slices_of_a_volume_and_tiles_are_no_cine() {
+    let frames = |elements: Vec<InMemElement>| {
+        let described = [describe([2, 2], 3, 1, "MONOCHROME2", 8), elements].concat();
+        File::new(uids::EXPLICIT_VR_LITTLE_ENDIAN, described, [native(vec![7; 12])])
+    };
+    let groups = |of_frame: &dyn Fn(usize) -> InMemElement| {
+        frames(vec![sequence(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, (0..3).map(|n| vec![of_frame(n)]).collect())])
+    };
+    let position = |z: usize| {
+        let place = text(tags::IMAGE_POSITION_PATIENT, VR::DS, &format!("1\\2\\{z}"));
+        sequence(tags::PLANE_POSITION_SEQUENCE, vec![vec![place]])
+    };
+    let in_volume = |z: usize| {
+        let place =
+            DataElement::new(tags::IMAGE_POSITION_VOLUME, VR::FD, PrimitiveValue::F64([0.0, 0.0, z as f64].into()));
+        sequence(tags::PLANE_POSITION_VOLUME_SEQUENCE, vec![vec![place]])
+    };
+    let turned = |n: usize| {
+        let rows = if n == 2 { "1\\0\\0\\0\\0\\-1" } else { "1\\0\\0\\0\\1\\0" };
+        sequence(tags::PLANE_ORIENTATION_SEQUENCE, vec![vec![text(tags::IMAGE_ORIENTATION_PATIENT, VR::DS, rows)]])
+    };
+    let stack = |n: usize| {
+        let at = DataElement::new(tags::IN_STACK_POSITION_NUMBER, VR::UL, PrimitiveValue::from(n as u32 + 1));
+        sequence(tags::FRAME_CONTENT_SEQUENCE, vec![vec![at]])
+    };
+    let slices = number(tags::SLICE_VECTOR, 1);
+    let vector = |values: &[u16]| DataElement::new(slices.header().tag, VR::US, PrimitiveValue::U16(values.into()));
+    for file in [
+        groups(&position),
+        groups(&in_volume),
+        groups(&turned),
+        groups(&stack),
+        frames(vec![vector(&[1, 2, 3])]),
+        frames(vec![text(tags::GRID_FRAME_OFFSET_VECTOR, VR::DS, "0\\2\\4")]),
+        frames(vec![text(tags::DIMENSION_ORGANIZATION_TYPE, VR::CS, "3D_TEMPORAL")]),
+    ] {
+        assert!(file.error().contains("3 frames that are slices of a volume"), "{}", file.error());
+    }
+    let columns = DataElement::new(tags::TOTAL_PIXEL_MATRIX_COLUMNS, VR::UL, PrimitiveValue::from(6_u32));
+    for tiles in [columns, text(tags::DIMENSION_ORGANIZATION_TYPE, VR::CS, "TILED_FULL")] {
+        assert!(frames(vec![tiles]).error().contains("tiles of one image"));
+    }
+    let all_there =
+        [groups(&|_| position(5)), groups(&|_| turned(0)), groups(&|_| stack(0)), frames(vec![vector(&[1; 3])])];
+    for cine in all_there {
+        assert_eq!(read_recording(&cine.path()).unwrap().frame_count(), 3);
+    }
+}
+
 /// The rows of the table in docs/files.md that begins with this heading.
 fn table(heading: &str) -> Vec<Vec<&'static str>> {
     let text = include_str!("../../../../docs/files.md");

@@ -43,6 +43,7 @@ pub type Atrium = Chamber;
 
 /// A chamber in one frame.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Chamber {
     /// Area of the cavity, cm^2.
     pub area_cm2: f64,
@@ -115,8 +116,8 @@ fn chamber(cavity: &[[usize; 2]], mitral: [f64; 2], spacing: [f64; 2]) -> Option
     Some(Chamber { area_cm2, long_axis_mm, diameters_mm, volume_ml })
 }
 
-/// Biplane volume of a chamber in ml from a two- and a four-chamber view: discs that are ellipses with a diameter from each, as high as
-/// a twentieth of the longer axis.
+/// Biplane volume of a chamber in ml from a two- and a four-chamber view. Each of the [`DISCS`] discs is an ellipse with one
+/// diameter from each view. Its height is the longer view's long axis over [`DISCS`].
 pub fn biplane_ml(a: &Chamber, b: &Chamber) -> f64 {
     discs_ml(&a.diameters_mm, &b.diameters_mm, a.long_axis_mm.max(b.long_axis_mm))
 }

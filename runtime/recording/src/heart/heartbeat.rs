@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::heart::{Ventricle, biplane_ml, ejection_fraction};
+use crate::heart::{Atrium, Ventricle, biplane_ml, ejection_fraction};
 use crate::trust::Intervals;
 
 /// Part of the samples' values that is told.
@@ -19,6 +19,7 @@ pub struct FrameVentricle {
 
 /// Volumes of one cine by the method of discs in its one plane, as a single plane gives them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Heartbeat {
     /// Index of the frame with the largest area.
     pub end_diastole_frame: usize,
@@ -30,6 +31,9 @@ pub struct Heartbeat {
     /// Volume at end-systole, ml; absent where the pixel spacing is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_systolic_volume_ml: Option<f64>,
+    /// Volume of the left atrium in the frame of end-systole, when it is full, ml; absent where it cannot be measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_atrium_end_systolic_volume_ml: Option<f64>,
     /// (EDV - ESV) / EDV, 0 to 1.
     pub ejection_fraction: f64,
     /// Where the true ejection fraction lies, at the level of the bundle's calibration; as in `intervals`.
@@ -42,6 +46,14 @@ pub struct Heartbeat {
     /// Where the true values lie, at the level of the bundle's calibration.
     #[serde(skip_serializing_if = "Intervals::is_empty")]
     pub intervals: Intervals,
+}
+
+impl Heartbeat {
+    /// The same with the left atrium, which was measured in each frame, in mm; `atria` is as long as there are frames.
+    pub fn with_atrium(self, atria: &[Option<Atrium>]) -> Self {
+        let full = atria.get(self.end_systole_frame).and_then(Option::as_ref);
+        Self { left_atrium_end_systolic_volume_ml: full.map(|atrium| atrium.volume_ml), ..self }
+    }
 }
 
 /// Finds end-diastole and end-systole on the area curve and measures between them; `None` where no frame can be measured.
@@ -70,6 +82,7 @@ pub fn heartbeat(frames: &[FrameVentricle], in_ml: bool) -> Option<Heartbeat> {
         end_systole_frame,
         end_diastolic_volume_ml: in_ml.then_some(edv),
         end_systolic_volume_ml: in_ml.then_some(esv),
+        left_atrium_end_systolic_volume_ml: None,
         ejection_fraction: ejection_fraction(edv, esv),
         ejection_fraction_interval: None,
         ejection_fraction_of_samples: middle(fractions.collect()),
@@ -79,6 +92,7 @@ pub fn heartbeat(frames: &[FrameVentricle], in_ml: bool) -> Option<Heartbeat> {
 
 /// Volumes of the ventricle from two views, each at its own end-diastole and end-systole.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Biplane {
     /// Volume at end-diastole, ml; absent where the pixel spacing is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,6 +171,16 @@ mod tests {
         assert_eq!((two.end_diastolic_volume_ml, two.end_systolic_volume_ml), (Some(90.0), Some(45.0)));
         assert!((two.ejection_fraction - 0.5).abs() < 1e-12);
         assert_eq!(heartbeat(&frames(&[30.0, 15.0]), false).unwrap().end_diastolic_volume_ml, None);
+    }
+
+    #[test]
+    fn the_atrium_is_told_of_the_frame_of_end_systole() {
+        let found = heartbeat(&frames(&[30.0, 15.0, 29.0]), true).unwrap();
+        assert_eq!(found.left_atrium_end_systolic_volume_ml, None);
+        let atria = [ventricle(8.0), ventricle(20.0), None];
+        assert_eq!(found.clone().with_atrium(&atria).left_atrium_end_systolic_volume_ml, Some(60.0));
+        assert_eq!(found.clone().with_atrium(&[]).left_atrium_end_systolic_volume_ml, None);
+        assert_eq!(found.with_atrium(&[ventricle(8.0), None, None]).left_atrium_end_systolic_volume_ml, None);
     }
 
     #[test]

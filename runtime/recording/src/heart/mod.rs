@@ -67,11 +67,16 @@ impl LeftHeart {
     /// Those of [`ventricle`].
     pub fn measure(&self, labels: &Labels, spacing: Option<[f64; 2]>) -> Result<Measured> {
         let Some(spacing) = spacing.filter(|_| labels.ndim() == 2) else { return Ok(Measured::default()) };
-        let left_atrium = match self.atrium {
-            Some(classes) => atrium(labels, classes, spacing)?,
-            None => None,
-        };
-        Ok(Measured { left_ventricle: self.ventricle(labels, spacing)?, left_atrium, intervals: Intervals::new() })
+        let (left_ventricle, left_atrium) = (self.ventricle(labels, spacing)?, self.atrium(labels, spacing)?);
+        Ok(Measured { left_ventricle, left_atrium, intervals: Intervals::new() })
+    }
+
+    /// Measures the atrium alone; `None` too where the bundle does not segment it.
+    ///
+    /// # Errors
+    /// Those of [`atrium`].
+    pub fn atrium(&self, labels: &Labels, spacing: [f64; 2]) -> Result<Option<Atrium>> {
+        self.atrium.map_or(Ok(None), |classes| atrium(labels, classes, spacing))
     }
 
     /// Measures the ventricle alone.

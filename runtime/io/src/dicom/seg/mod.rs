@@ -21,6 +21,7 @@ const MAX_FRACTION: u16 = 255;
 
 /// What the voxels of a segmentation object say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DicomSegKind {
     /// Whether a voxel belongs to the segment, one bit.
     Binary,
