@@ -38,6 +38,8 @@
 
 #[doc(hidden)]
 pub mod bench;
+#[doc(hidden)]
+pub mod budget;
 pub mod bundle;
 #[doc(hidden)]
 pub mod calibration;
@@ -83,6 +85,8 @@ pub use diffusion::Sampler;
 #[doc(inline)]
 pub use engine::{Device, EngineKind, EngineOptions};
 pub use error::{Error, ErrorKind, Result};
+#[doc(hidden)]
+pub use error::catch_panic;
 #[doc(inline)]
 pub use frames::{Frame, FrameOptions, Frames};
 #[doc(inline)]
