@@ -29,7 +29,8 @@ impl Default for Budget {
 impl Budget {
     /// Voxels of the largest image that fits, where it is not resampled to more of them.
     pub fn voxels(&self, manifest: &Manifest, options: &SegmentOptions) -> usize {
-        let a_voxel = bytes(manifest, options, 1, if manifest.spacing == SpacingPolicy::Stretch { 0 } else { 1 });
+        let resampled = usize::from(manifest.spacing != SpacingPolicy::Stretch);
+        let a_voxel = bytes(manifest, options, 1, resampled, false);
         (self.bytes as f64 / a_voxel) as usize
     }
 
@@ -51,7 +52,8 @@ impl Budget {
         if windows > self.windows {
             return fail(format!("would be cut into {windows} windows, expected at most {}", self.windows));
         }
-        let bytes = bytes(manifest, options, stored, resampled);
+        let turned = !manifest.orientation().turn(&image.geometry).is_none();
+        let bytes = bytes(manifest, options, stored, resampled, turned);
         if bytes > self.bytes as f64 {
             let (needed, most) = (bytes / f64::from(1 << 20), self.bytes >> 20);
             return fail(format!("would take about {needed:.0} MiB to segment, expected at most {most}"));
@@ -60,12 +62,14 @@ impl Budget {
     }
 }
 
-/// Memory for an image of so many `stored` voxels that is `resampled` to others: the image as read, decided and turned, the
-/// network's grid, and the probabilities in both, of the mean and of each sample that is kept.
-fn bytes(manifest: &Manifest, options: &SegmentOptions, stored: usize, resampled: usize) -> f64 {
+/// Memory for an image of so many `stored` voxels that is `resampled` to others: the image as read and as decided, the
+/// network's grid, the probabilities in both, of the mean and of each sample that is kept, and what is found in them; another
+/// copy of what is `turned`.
+fn bytes(manifest: &Manifest, options: &SegmentOptions, stored: usize, resampled: usize, turned: bool) -> f64 {
     let (channels, classes) = (manifest.channels as f64, manifest.classes.len() as f64);
     let maps = classes * if options.keep_samples { 1.0 + options.samples as f64 } else { 1.0 };
-    let values = stored as f64 * (2.0 * channels + 2.0 * maps + 3.0) + resampled as f64 * (2.0 * channels + 2.0 * maps);
+    let again = if turned { channels + maps } else { 0.0 };
+    let values = stored as f64 * (2.0 * channels + maps + 3.0 + again) + resampled as f64 * 2.0 * (channels + maps);
     values * size_of::<f32>() as f64
 }
 
@@ -97,7 +101,7 @@ mod tests {
         let text = refusal(Budget { bytes: 1 << 20, ..budget }, &large);
         assert!(text.contains("MiB to segment, expected at most 1"), "{text}");
         let most = budget.voxels(&manifest, &options);
-        assert!(bytes(&manifest, &options, most, most) <= budget.bytes as f64);
-        assert!(bytes(&manifest, &options, most + 1, most + 1) > budget.bytes as f64);
+        assert!(bytes(&manifest, &options, most, most, false) <= budget.bytes as f64);
+        assert!(bytes(&manifest, &options, most + 1, most + 1, false) > budget.bytes as f64);
     }
 }

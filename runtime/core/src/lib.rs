@@ -84,9 +84,9 @@ pub use bundle::{Bundle, Manifest};
 pub use diffusion::Sampler;
 #[doc(inline)]
 pub use engine::{Device, EngineKind, EngineOptions};
-pub use error::{Error, ErrorKind, Result};
 #[doc(hidden)]
 pub use error::catch_panic;
+pub use error::{Error, ErrorKind, Result};
 #[doc(inline)]
 pub use frames::{Frame, FrameOptions, Frames};
 #[doc(inline)]

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
-use super::write::stack_header;
 use super::nifti::{self, Voxel, encode};
+use super::write::stack_header;
 use super::{Format, OutputForm, split_name};
 use ldseg::files::write_atomically;
 use ldseg::image::Labels;

@@ -246,7 +246,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let labels = Labels::from_shape_fn(IxDyn(&[2, 3, 4]), |i| (i[0] * 7 + i[1] * 5 + i[2]) as u8);
-        write_labels(&path("a.png"), &labels.index_axis(ndarray::Axis(0), 0).to_owned(), &OutputForm::picture()).unwrap();
+        write_labels(&path("a.png"), &labels.index_axis(ndarray::Axis(0), 0).to_owned(), &OutputForm::picture())
+            .unwrap();
         write_labels(&path("a.nii.gz"), &labels, &OutputForm::cine(None)).unwrap();
         crate::write_label_stack(&path("a_samples.nii.gz"), &labels, &OutputForm::picture()).unwrap();
         crate::write_cine(&path("a_overlay.gif"), vec![RgbImage::new(3, 2); 2], &[0.1; 2]).unwrap();

@@ -25,8 +25,8 @@ use ldseg_recording::{Decisions, ImageKind, Prepared, Runner, Wish, left_heart};
 use serde::Serialize;
 
 use self::source::{Content, Waiting, read_pixels, watch};
-use super::segment::{FrameArgs, SamplingArgs, millimetres, prepare_output};
 use super::budget::BudgetArgs;
+use super::segment::{FrameArgs, SamplingArgs, millimetres, prepare_output};
 use super::{EngineArgs, Outcome, heard, note, print, print_to_reader, report};
 
 #[derive(Debug, clap::Args)]
@@ -251,7 +251,8 @@ impl Stream {
                 Content::File(path) => Some(path.clone()),
                 Content::Pixels(_) => None,
             };
-            let answer = catch_panic(ErrorKind::Engine, "segmenting it failed", || self.answer(&waiting, file.as_deref()));
+            let answer =
+                catch_panic(ErrorKind::Engine, "segmenting it failed", || self.answer(&waiting, file.as_deref()));
             if let (Err(_), Some(unsettled), Some(file)) = (&answer, &waiting.unsettled, &file) {
                 unsettled.again(file, frame);
                 continue;

@@ -121,7 +121,13 @@ pub(crate) fn bare_syntax(data: &[u8]) -> Option<&'static str> {
     (length <= 256).then_some(uids::IMPLICIT_VR_LITTLE_ENDIAN)
 }
 
+/// How many times as long as it is stored a data set may be; a shorter one than [`FREELY_INFLATED`] may in any case. Images
+/// come to a few times their size.
+const MOST_INFLATION: usize = 100;
+const FREELY_INFLATED: usize = 64 << 20;
+
 fn inflate(data: &[u8], most: usize) -> Result<Vec<u8>> {
+    let most = most.min(data.len().saturating_mul(MOST_INFLATION).max(FREELY_INFLATED));
     let mut inflated = Vec::new();
     let limit = most as u64 + 1;
     DeflateDecoder::new(data)

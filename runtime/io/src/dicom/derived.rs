@@ -207,9 +207,8 @@ pub(super) fn write(object: InMemDicomObject, path: &Path) -> Result<()> {
 
 fn encode(object: InMemDicomObject, out: &mut dyn Write) -> Result<()> {
     let meta = FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN);
-    let failed = |e: &dyn std::error::Error| {
-        Error::new(ErrorKind::Io, format!("cannot be written as DICOM: {}", chain(e)))
-    };
+    let failed =
+        |e: &dyn std::error::Error| Error::new(ErrorKind::Io, format!("cannot be written as DICOM: {}", chain(e)));
     object.with_meta(meta).map_err(|e| failed(&e))?.write_all(out).map_err(|e| failed(&e))
 }
 

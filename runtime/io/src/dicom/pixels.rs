@@ -76,11 +76,7 @@ pub(super) fn frames<T>(
     }
 }
 
-fn native<T>(
-    stored: &PrimitiveValue,
-    layout: &Layout,
-    take: &mut dyn FnMut(Frame) -> Result<T>,
-) -> Result<Vec<T>> {
+fn native<T>(stored: &PrimitiveValue, layout: &Layout, take: &mut dyn FnMut(Frame) -> Result<T>) -> Result<Vec<T>> {
     let area = layout.area();
     let whole = area.checked_mul(layout.frames).ok_or_else(|| fail("has an absurd number of frames".into()))?;
     let bytes = bytes(stored);
