@@ -389,7 +389,7 @@ def run_disks(ldseg):
         cohort(images, 12)
         disk.mkdir()
         for step in range(20):
-            kib = 8 + 24 * step
+            kib = 8 + 50 * step
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "none", str(disk)], check=True)
             try:
                 ran = subprocess.run(segment(ldseg, images, disk / "out", *ASKED), capture_output=True, text=True)
