@@ -3,7 +3,7 @@
 
 use std::ffi::c_void;
 
-use ldseg::image::Image;
+use ldseg::image::{Image, check_samples};
 use ldseg::{Error, ErrorKind, Tensor};
 use ndarray::IxDyn;
 
@@ -58,6 +58,7 @@ impl LdsegFrame {
             return Err(Failure::argument(format!("the frame is empty: {} x {} pixels", self.height, self.width)));
         }
         let row = self.width.checked_mul(bytes * values).ok_or_else(too_large)?;
+        check_samples(&[self.height, self.width, values]).map_err(|_| too_large())?;
         match self.stride {
             0 => Ok([row, row]),
             stride if stride >= row => Ok([row, stride]),
@@ -138,6 +139,8 @@ mod tests {
             (LDSEG_GREY_U8, most, 2, 0),
             (LDSEG_GREY_U8, 2, 1, most),
             (LDSEG_GREY_U8, 1, most, 0),
+            (LDSEG_GREY_U8, 1 << 62, 1, 0),
+            (LDSEG_RGB_U8, 1 << 20, 1 << 20, 0),
         ] {
             let error = frame(format, height, width, stride).byte_length().unwrap_err();
             assert_eq!(error.status, LdsegStatus::BadArgument, "{}", error.message);

@@ -100,6 +100,9 @@ fn images_of(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn listed_in(list: &Path) -> Result<Vec<PathBuf>> {
+    if list.exists() && !list.is_file() {
+        return Err(Error::new(ErrorKind::Io, "the list is no regular file").in_file(list));
+    }
     let text = fs::read_to_string(list)
         .map_err(|e| Error::with_source(ErrorKind::Io, "cannot read the list", e).in_file(list))?;
     let folder = list.parent().unwrap_or(Path::new(""));

@@ -311,3 +311,70 @@ fn a_device_that_the_engine_does_not_have_is_an_error_and_not_a_fall_back() {
     assert!(ran.stderr.contains("engine tract runs on device cpu only, not on cuda"), "{}", ran.stderr);
     assert!(!output.exists());
 }
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_or_a_device_is_an_error() {
+    let place = Place::new();
+    let pipe = place.path("pipe.png");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    place.check(&pipe, "it is no regular file");
+    place.check(Path::new("/dev/zero"), "it is no regular file");
+    // The voxels of a header beside it.
+    assert!(std::process::Command::new("mkfifo").arg(place.path("a.raw")).status().unwrap().success());
+    let header = b"NDims = 2\nDimSize = 4 4\nElementType = MET_UCHAR\nElementDataFile = a.raw\n";
+    place.check_file("a.mhd", header, "a.raw cannot be read: it is no regular file");
+    let list = place.path("list.txt");
+    assert!(std::process::Command::new("mkfifo").arg(&list).status().unwrap().success());
+    place.check(&list, "the list is no regular file");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_is_no_text_is_segmented_and_told() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    let odd = place.path("good.png").with_file_name(std::ffi::OsStr::from_bytes(b"odd\xff.png"));
+    fs::copy(place.path("good.png"), &odd).unwrap();
+    let (bundle, output, good) = (place.path("bundle"), place.path("out"), place.path("good.png"));
+    let arguments: [&dyn AsRef<std::ffi::OsStr>; 8] =
+        [&"segment", &odd, &good, &"--bundle", &bundle, &"--output", &output, &"--json"];
+    let document: serde_json::Value = serde_json::from_str(&ldseg(&arguments).ok()).unwrap();
+    assert!(document["files"][0]["input"].as_str().unwrap().ends_with("odd\u{FFFD}.png"), "{document}");
+    assert!(document["files"][1]["output"].as_str().unwrap().ends_with("good.png"), "{document}");
+    assert_eq!(
+        contents(&output).into_keys().collect::<Vec<_>>(),
+        ["good.json", "good.png", "odd\u{FFFD}.json", "odd\u{FFFD}.png"]
+    );
+}
+
+#[test]
+fn what_a_header_asks_for_is_held_against_the_budget() {
+    let place = Place::new();
+    let segment = |file: &str, more: &[&str]| {
+        let (bundle, output, file) = (place.path("bundle"), place.path("out"), place.path(file));
+        let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"segment", &file, &"--bundle", &bundle];
+        arguments.extend([&"--output" as &dyn AsRef<std::ffi::OsStr>, &output]);
+        arguments.extend(more.iter().map(|argument| argument as &dyn AsRef<std::ffi::OsStr>));
+        ldseg(&arguments)
+    };
+    // 1200 pixels of 40 x 30, and the same as frames.
+    let frames = (0..5).map(|n| image::RgbImage::from_pixel(40, 30, image::Rgb([n * 9; 3]))).collect();
+    ldseg_io::write_cine(&place.path("cine.gif"), frames, &[0.1; 5]).unwrap();
+    for (file, more, expected) in [
+        ("good.png", &["--max-pixels", "1199"][..], "expected at most 1199 samples"),
+        ("cine.gif", &["--max-pixels", "1199"], "expected at most 1199 samples"),
+        ("cine.gif", &["--max-frames", "4"], "has 5 frames, expected at most 4"),
+    ] {
+        let ran = segment(file, more);
+        assert!(ran.code == Some(1) && ran.stderr.contains(expected), "{file}: {}", ran.stderr);
+    }
+    // A picture of 1200 x 1000 takes more than 1 MiB, and colour is told apart from size.
+    image::GrayImage::new(1200, 1000).save(place.path("large.png")).unwrap();
+    let ran = segment("large.png", &["--max-mib", "1"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("large.png: has size [1000, 1200]"), "{}", ran.stderr);
+    segment("large.png", &["--max-mib", "100"]).ok();
+    segment("cine.gif", &["--max-pixels", "3600", "--max-frames", "5", "--max-mib", "1"]).ok();
+    let ran = ldseg(&[&"info", &place.path("good.png"), &"--max-pixels", &"1199"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("expected at most 1199 samples"), "{}", ran.stderr);
+}

@@ -38,6 +38,8 @@
 
 #[doc(hidden)]
 pub mod bench;
+#[doc(hidden)]
+pub mod budget;
 pub mod bundle;
 #[doc(hidden)]
 pub mod calibration;
@@ -82,6 +84,8 @@ pub use bundle::{Bundle, Manifest};
 pub use diffusion::Sampler;
 #[doc(inline)]
 pub use engine::{Device, EngineKind, EngineOptions};
+#[doc(hidden)]
+pub use error::catch_panic;
 pub use error::{Error, ErrorKind, Result};
 #[doc(inline)]
 pub use frames::{Frame, FrameOptions, Frames};

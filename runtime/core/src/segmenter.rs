@@ -8,6 +8,7 @@ use std::{
 
 use ndarray::{Axis, Zip, concatenate};
 
+use crate::budget::Budget;
 use crate::bundle::{Bundle, DENOISER, IMAGE_ENCODER, LABEL_DECODER, Manifest};
 use crate::calibration::{Pooled, statistics, temper};
 use crate::diffusion::{NoiseKey, SampleRequest, Sampler, Schedule, sample};
@@ -124,6 +125,7 @@ pub struct Segmenter {
     image_encoder: Box<dyn Network>,
     denoiser: Box<dyn Network>,
     label_decoder: Box<dyn Network>,
+    budget: Option<Budget>,
 }
 
 impl SegmentOptions {
@@ -201,7 +203,13 @@ impl Segmenter {
         label_decoder: Box<dyn Network>,
     ) -> Result<Self> {
         let schedule = manifest.noise_schedule()?;
-        Ok(Self { manifest, schedule, image_encoder, denoiser, label_decoder })
+        Ok(Self { manifest, schedule, image_encoder, denoiser, label_decoder, budget: None })
+    }
+
+    /// The same, for images that nobody vouches for: one that asks for more than the budget is refused. Without it, whoever has
+    /// an image in memory gets it segmented.
+    pub fn within(self, budget: Budget) -> Self {
+        Self { budget: Some(budget), ..self }
     }
 
     /// The bundle's manifest.
@@ -232,6 +240,9 @@ impl Segmenter {
         warm_start: Option<WarmStart<'_>>,
     ) -> Result<Segmentation> {
         options.check(self.manifest.timesteps)?;
+        if let Some(budget) = self.budget {
+            budget.check(&self.manifest, image, options)?;
+        }
         let mut timings = Timings::default();
         let (image, back) = timed(&mut timings.preprocess, || self.turned(image));
         let input = timed(&mut timings.preprocess, || self.input(&image))?;

@@ -97,6 +97,11 @@ class Segmenting(unittest.TestCase):
         refused(ValueError, "samples is 0", samples=0)
         refused(ValueError, "steps is 1000000", sampler="ddim", steps=1_000_000)
 
+    def test_an_array_without_the_memory_for_its_shape_is_an_exception(self):
+        claimed = np.broadcast_to(np.zeros((1, 1), np.uint8), (1_000_000, 1_000_000))
+        with self.assertRaisesRegex(ValueError, "expected at most 536870912 values"):
+            self.segmenter.segment(claimed)
+
     def test_other_threads_go_on_meanwhile(self):
         interval = sys.getswitchinterval()
         self.addCleanup(sys.setswitchinterval, interval)

@@ -122,14 +122,40 @@ impl Outputs {
         self.asked.iter().map(|output| output.suffix()).filter(|suffix| !suffix.is_empty()).collect()
     }
 
-    /// The label map of `name` that is there already, with all else that was asked for, however the input's kind has it
-    /// end.
-    pub fn existing(&self, name: &str) -> Option<PathBuf> {
+    /// The outputs of `name` that are there already, the label map first, however the input's kind has them end; `None` where one
+    /// is missing that was asked for. Whether they are whole is another question: [`ldseg_io::check_whole`].
+    pub fn existing(&self, name: &str) -> Option<Vec<PathBuf>> {
         let find = |output: &Output| {
             let path = |extension: &&str| self.folder.join(format!("{name}{}.{extension}", output.suffix()));
             output.extensions().iter().map(path).find(|path| path.is_file())
         };
-        self.asked.iter().map(find).collect::<Option<Vec<_>>>().map(|mut paths| paths.swap_remove(0))
+        self.asked.iter().map(find).collect()
+    }
+
+    /// Bytes of memory that the outputs of a recording take until they are written: a cine's frames are collected.
+    ///
+    /// # Errors
+    /// Those of [`Prepared::frame`].
+    pub fn bytes(&self, prepared: &Prepared, classes: usize, samples: usize) -> Result<usize> {
+        let pixels = prepared.frame(0)?.data.shape()[1..].iter().product::<usize>() * prepared.frame_count();
+        let a_pixel: usize = self
+            .asked
+            .iter()
+            .map(|output| match output {
+                // As they are found, and put together.
+                Output::Labels => 2,
+                Output::Overlay => 3,
+                Output::Uncertainty => 2 * size_of::<f32>(),
+                #[cfg(feature = "dicom")]
+                Output::Seg(DicomSegKind::Binary) => classes.div_ceil(8),
+                #[cfg(feature = "dicom")]
+                Output::Seg(DicomSegKind::Fractional) => classes,
+                Output::Samples => 2 * samples,
+                Output::Probabilities => 2 * classes * size_of::<f32>(),
+                _ => 0,
+            })
+            .sum();
+        Ok(pixels.saturating_mul(a_pixel))
     }
 
     /// Where the outputs of a recording called `name` go. `inputs` are the canonical paths of all inputs.
@@ -172,7 +198,8 @@ impl Serialize for Written {
         let mut map = serializer.serialize_map(None)?;
         for (output, path) in &self.0 {
             if let Some(key) = output.key() {
-                map.serialize_entry(key, path)?;
+                // JSON is Unicode, which a path need not be.
+                map.serialize_entry(key, &path.to_string_lossy())?;
             }
         }
         map.end()

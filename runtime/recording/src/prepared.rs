@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ldseg::image::Image;
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::{OutputForm, Recording, read_files};
+use ldseg_io::{Limits, OutputForm, Recording, read_files_within};
 
 use crate::decide::{Decisions, Stored, Wish, orientation, unsure_of_one};
 
@@ -21,9 +21,17 @@ impl Prepared {
     /// Opens the file, or the files of one image with a channel in each, and decides for a bundle of `channels` channels.
     ///
     /// # Errors
-    /// Those of [`read_files`]; those of [`Decisions::about`], naming the file.
+    /// Those of [`ldseg_io::read_files`]; those of [`Decisions::about`], naming the file.
     pub fn open(files: &[PathBuf], channels: usize, wish: &Wish) -> Result<Self> {
-        let recording = read_files(files)?;
+        Self::open_within(files, channels, wish, &Limits::default())
+    }
+
+    /// [`Self::open`] with other limits on what a file may ask for.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_within(files: &[PathBuf], channels: usize, wish: &Wish, limits: &Limits) -> Result<Self> {
+        let recording = read_files_within(files, limits)?;
         let path = files[0].clone();
         let stored = Stored {
             axes: recording.spatial_axes(),

@@ -12,6 +12,7 @@ use std::{fs, io};
 
 use ldseg::bundle::{Bundle, CARD_FILE, Manifest, write_bundle};
 use ldseg::calibration::{Calibration, Kind, Quantity, Voxels, conformal};
+use ldseg::document::parse_yaml;
 use ldseg::segmenter::SegmentOptions;
 use ldseg::{Error, ErrorKind, Result};
 use ldseg_evaluate::metrics::sampling::Reliability;
@@ -84,7 +85,7 @@ impl Run {
         let (recipe_path, split_path) = (dir.join(RECIPE_FILE), dir.join(SPLIT_FILE));
         let text = fs::read_to_string(&split_path)
             .map_err(|e| Error::with_source(ErrorKind::Io, "the split cannot be read", e).in_file(&split_path))?;
-        let split = yaml_serde::from_str(&text).map_err(|e| {
+        let split = parse_yaml(text.as_bytes()).map_err(|e| {
             Error::with_source(ErrorKind::Format, "is no list of training and validation patients", e)
                 .in_file(&split_path)
         })?;

@@ -15,11 +15,13 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use ldseg::budget::Budget;
 use ldseg::bundle::Bundle;
 use ldseg::engine::EngineOptions;
 use ldseg::frames::FrameOptions;
 use ldseg::segmenter::Segmenter;
-use ldseg::{Error, ErrorKind, Result};
+use ldseg::{Error, ErrorKind, Result, catch_panic};
+use ldseg_io::Limits;
 #[cfg(feature = "dicom")]
 use ldseg_recording::dicom::algorithm;
 use ldseg_recording::heart::LeftHeart;
@@ -29,8 +31,9 @@ use ldseg_recording::{Prepared, Runner, Wish, left_heart};
 use self::cohort::CohortArgs;
 use self::dicom::DicomArgs;
 pub(super) use self::frames::FrameArgs;
-use self::results::{Document, Done, FileOutcome, FileResult, write_json};
+use self::results::{Document, Done, FileOutcome, FileResult, check_output, write_json};
 pub(super) use self::sampling::SamplingArgs;
+use super::budget::BudgetArgs;
 use super::inputs::{Job, jobs};
 use super::{EngineArgs, Outcome, note, print, print_json, report};
 
@@ -82,6 +85,8 @@ pub(super) struct SegmentArgs {
     /// Print the results as one JSON document, and write each image's to a file named after it
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    budget: BudgetArgs,
 }
 
 pub(super) fn millimetres(text: &str) -> std::result::Result<f64, String> {
@@ -103,12 +108,14 @@ struct Plan {
     heart: Option<LeftHeart>,
     measure_anyway: bool,
     json: bool,
+    limits: Limits,
+    budget: Budget,
 }
 
 pub(super) fn run(args: SegmentArgs) -> anyhow::Result<Outcome> {
     let plan = Plan::new(args)?;
-    let mut runner = Runner::new(Segmenter::from_bundle(&plan.bundle, &plan.engine)?, plan.frames.clone())?
-        .measuring_anyway(plan.measure_anyway);
+    let segmenter = Segmenter::from_bundle(&plan.bundle, &plan.engine)?.within(plan.budget);
+    let mut runner = Runner::new(segmenter, plan.frames.clone())?.measuring_anyway(plan.measure_anyway);
     prepare_output(&plan.folder)?;
     let files = plan.segment_all(&mut runner)?;
     let success = !files.iter().any(|file| matches!(file.outcome, FileOutcome::Failed { .. }));
@@ -135,6 +142,10 @@ impl Plan {
         let asked = asked.into_iter().filter(|(asked, _)| *asked).map(|(_, output)| output);
         let outputs = Outputs::new(args.output.clone(), args.dicom.outputs().into_iter().chain(asked));
         let jobs = jobs(&args.input, &outputs.suffixes(), bundle.manifest().channels);
+        let (mut limits, budget) = (args.budget.limits(), args.budget.budget());
+        // What could not be segmented is not read: colour may have three samples where the bundle takes one.
+        let samples = budget.voxels(bundle.manifest(), &options).saturating_mul(bundle.manifest().channels.max(3));
+        limits.frame_samples = limits.frame_samples.min(samples);
         Ok(Self {
             bundle,
             engine: args.engine.options(),
@@ -150,6 +161,8 @@ impl Plan {
             heart,
             measure_anyway: args.measure_anyway,
             json: args.json,
+            limits,
+            budget,
         })
     }
 
@@ -173,9 +186,7 @@ impl Plan {
         let bar = progress_bar(self.jobs.len());
         let mut files = Vec::with_capacity(self.jobs.len());
         for job in &self.jobs {
-            if let Some(output) =
-                job.name.as_ref().ok().filter(|_| self.skip_done).and_then(|name| self.outputs.existing(name))
-            {
+            if let Some(output) = job.name.as_ref().ok().filter(|_| self.skip_done).and_then(|name| self.done(name)) {
                 files.push(FileResult {
                     input: job.input.clone(),
                     outcome: FileOutcome::Skipped { output, skipped: true },
@@ -184,7 +195,11 @@ impl Plan {
                 continue;
             }
             let result = match &job.name {
-                Ok(name) => self.segment(runner, job, name, &inputs).map_err(|e| e.to_string()),
+                Ok(name) => {
+                    let failed = format!("{}: segmenting it failed", job.input.display());
+                    catch_panic(ErrorKind::Engine, &failed, || self.segment(runner, job, name, &inputs))
+                        .map_err(|e| e.to_string())
+                }
                 Err(error) => Err(error.to_string()),
             };
             let outcome = bar.suspend(|| self.tell(&job.input, result))?;
@@ -195,10 +210,21 @@ impl Plan {
         Ok(files)
     }
 
+    /// The label map of an input whose outputs are there already, and whole.
+    fn done(&self, name: &str) -> Option<PathBuf> {
+        let mut there = self.outputs.existing(name)?;
+        let problem = there.iter().find_map(|path| check_output(path).err());
+        if let Some(error) = &problem {
+            note(&format!("{error}; it is written anew"));
+        }
+        problem.is_none().then(|| there.swap_remove(0))
+    }
+
     fn segment(&self, runner: &mut Runner, job: &Job, name: &str, inputs: &HashSet<PathBuf>) -> Result<Done> {
         let start = Instant::now();
         let manifest = self.bundle.manifest();
-        let prepared = Prepared::open(&job.files, manifest.channels, &self.wish)?;
+        let prepared = Prepared::open_within(&job.files, manifest.channels, &self.wish, &self.limits)?;
+        self.check_outputs(&prepared)?;
         let planned = self.outputs.plan(name, &prepared, inputs)?;
         let json = planned.path(Output::Json).map(Path::to_path_buf);
         #[cfg(feature = "dicom")]
@@ -218,6 +244,20 @@ impl Plan {
             write_json(path, &done)?;
         }
         Ok(done)
+    }
+
+    /// Whether there is memory for a cine's outputs, which are collected.
+    fn check_outputs(&self, prepared: &Prepared) -> Result<()> {
+        let bytes = match prepared.is_cine() {
+            true => self.outputs.bytes(prepared, self.bundle.manifest().classes.len(), self.frames.segment.samples)?,
+            false => 0,
+        };
+        if bytes > self.budget.bytes / 2 {
+            let (needed, most) = (bytes >> 20, self.budget.bytes >> 21);
+            let message = format!("its outputs would take {needed} MiB in memory, expected at most {most}");
+            return Err(Error::new(ErrorKind::ShapeMismatch, message).in_file(prepared.path()));
+        }
+        Ok(())
     }
 
     fn tell(&self, input: &Path, result: std::result::Result<Done, String>) -> anyhow::Result<FileOutcome> {

@@ -112,14 +112,14 @@ impl Bundle {
 
 fn parse_manifest(bytes: &[u8]) -> Result<Manifest> {
     let malformed = |e| Error::with_source(ErrorKind::Bundle, "the manifest is malformed", e);
-    let version: Version = yaml_serde::from_slice(bytes).map_err(malformed)?;
+    let version: Version = crate::document::parse_yaml(bytes).map_err(malformed)?;
     if version.format_version != FORMAT_VERSION {
         return Err(Error::new(
             ErrorKind::Bundle,
             format!("format_version is {}, this version reads {FORMAT_VERSION} only", version.format_version),
         ));
     }
-    let manifest: Manifest = yaml_serde::from_slice(bytes).map_err(malformed)?;
+    let manifest: Manifest = crate::document::parse_yaml(bytes).map_err(malformed)?;
     manifest.validate()?;
     contract::check_networks(&manifest)?;
     if let Some(name) = manifest.files.keys().find(|name| !FILES.contains(&name.as_str())) {
