@@ -142,7 +142,7 @@ fn list(folder: &Path) -> Result<FolderContent> {
     let names: BTreeSet<String> = content.images.iter().filter_map(|path| output_name(path)).collect();
     let result = |path: &Path| {
         path.extension().is_some_and(|extension| extension == "json")
-            && path.file_stem().is_some_and(|stem| names.contains(stem.to_string_lossy().as_ref()))
+            && path.file_stem().is_some_and(|stem| names.contains(&*stem.to_string_lossy()))
     };
     content.left_out.retain(|path| !is_patient_list(path) && !result(path));
     Ok(content)
