@@ -56,7 +56,7 @@ fn segmenter() -> (Segmenter, [Calls; 3]) {
 /// 8 x 12 pixels, the right half bright.
 fn image() -> Image {
     let data = ArrayD::from_shape_fn(vec![1, 8, 12], |i| if i[2] < 6 { 10.0 } else { 200.0 });
-    Image { data, geometry: Geometry::default() }
+    Image { data, geometry: Geometry::with_spacing(vec![1.0, 1.0]) }
 }
 
 #[test]
