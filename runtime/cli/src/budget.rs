@@ -37,7 +37,8 @@ impl LimitArgs {
     /// Half of the memory is for what is read: more than one form of it is in memory at a time.
     pub(crate) fn limits(self) -> Limits {
         let mut limits = Limits::default();
-        (limits.frame_samples, limits.frames) = (self.max_pixels, self.max_frames);
+        (limits.frame_samples, limits.frame_pixels, limits.frames) =
+            (self.max_pixels, self.max_pixels, self.max_frames);
         limits.decoded_bytes = self.bytes() / 2;
         limits
     }

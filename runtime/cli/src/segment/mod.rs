@@ -143,9 +143,8 @@ impl Plan {
         let outputs = Outputs::new(args.output.clone(), args.dicom.outputs().into_iter().chain(asked));
         let jobs = jobs(&args.input, &outputs.suffixes(), bundle.manifest().channels);
         let (mut limits, budget) = (args.budget.limits(), args.budget.budget());
-        // What could not be segmented is not read: colour may have three samples where the bundle takes one.
-        let samples = budget.voxels(bundle.manifest(), &options).saturating_mul(bundle.manifest().channels.max(3));
-        limits.frame_samples = limits.frame_samples.min(samples);
+        // What could not be segmented is not read.
+        limits.frame_pixels = limits.frame_pixels.min(budget.voxels(bundle.manifest(), &options));
         Ok(Self {
             bundle,
             engine: args.engine.options(),
