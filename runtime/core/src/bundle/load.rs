@@ -9,9 +9,10 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{CARD_FILE, FILES, FORMAT_VERSION, GOLDEN_FILE, MANIFEST_FILE, Manifest, contract, onnx, sha256_hex};
+use super::{CARD_FILE, FILES, FORMAT_VERSION, GOLDEN_FILE, MANIFEST_FILE, Manifest, contract, sha256_hex};
 use crate::bundle::Golden;
 use crate::engine::{EngineOptions, Network, NetworkSpec};
+use crate::onnx::Model;
 use crate::{Error, ErrorKind, Result};
 
 /// Largest manifest that is read, in bytes.
@@ -148,7 +149,7 @@ fn read_checked(root: &Path, name: &str, manifest: &Manifest) -> Result<Vec<u8>>
         )));
     }
     if name.ends_with(".onnx") {
-        onnx::check(&bytes)?;
+        Model::read(&bytes)?;
     }
     Ok(bytes)
 }

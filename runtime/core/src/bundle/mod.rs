@@ -8,8 +8,6 @@ mod contract;
 mod golden;
 mod load;
 mod manifest;
-mod onnx;
-mod weights;
 mod write;
 
 pub use golden::Golden;

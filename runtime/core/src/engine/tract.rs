@@ -106,12 +106,11 @@ impl Network for TractNetwork {
             let results = plan.run(arguments.into_iter().map(|(_, argument)| argument.into()).collect())?;
             outputs.iter().map(|&position| from_tract(&results[position])).collect()
         };
-        apart(self.worker.as_ref(), run).map_err(failed)
+        guarded(&self.name, "cannot run the network", || apart(self.worker.as_ref(), run))
     }
 }
 
 fn from_tract(tensor: &Tensor) -> TractResult<crate::Tensor> {
-    let tensor = tensor.cast_to::<f32>()?;
     let values = tensor.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
     Ok(crate::Tensor::from_shape_vec(tensor.shape(), values)?)
 }
