@@ -280,6 +280,11 @@ impl Segmenter {
         join(groups)
     }
 
+    /// The most samples that denoiser and label decoder take as one batch.
+    pub(crate) fn max_batch(&self) -> usize {
+        self.denoiser.max_batch().min(self.label_decoder.max_batch())
+    }
+
     /// The image encoder: `[N, C, ...]` -> `z_i`.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{FILES, FileEntry, MANIFEST_FILE, Manifest, contract, sha256_hex};
+use super::{FILES, FileEntry, MANIFEST_FILE, Manifest, SEAL_FILE, contract, seal, sha256_hex};
 use crate::onnx::Model;
 use crate::{Error, ErrorKind, Result};
 
@@ -71,7 +71,8 @@ fn sibling(dir: &Path, suffix: &str) -> Result<PathBuf> {
 fn stage(staging: &Path, files: &[(&str, &[u8])], manifest: &[u8]) -> Result<()> {
     let failed = |e| Error::with_source(ErrorKind::Io, "cannot write the bundle", e);
     fs::create_dir_all(staging).map_err(failed)?;
-    for (name, bytes) in files.iter().copied().chain([(MANIFEST_FILE, manifest)]) {
+    let hash = seal::line(manifest);
+    for (name, bytes) in files.iter().copied().chain([(MANIFEST_FILE, manifest), (SEAL_FILE, hash.as_bytes())]) {
         File::create(staging.join(name))
             .and_then(|mut file| {
                 file.write_all(bytes)?;

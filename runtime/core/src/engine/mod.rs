@@ -135,7 +135,8 @@ pub fn load_network(name: &str, onnx: &[u8], spec: &NetworkSpec, options: &Engin
         EngineKind::Tract => load_tract(name, &onnx, spec, options)?,
         EngineKind::Ort => load_ort(name, &onnx, spec, options)?,
     };
-    Ok(Box::new(Checked { name: name.to_string(), spec: spec.clone(), max_batch, network }))
+    let process = std::process::id();
+    Ok(Box::new(Checked { process, name: name.to_string(), spec: spec.clone(), max_batch, network }))
 }
 
 #[cfg(feature = "tract")]
@@ -164,8 +165,26 @@ fn load_ort(_: &str, _: &[u8], _: &NetworkSpec, _: &EngineOptions) -> Result<Box
     Err(Error::new(ErrorKind::Engine, "this build has no engine ort (cargo feature `ort`)"))
 }
 
+/// Whether this is the process `loaded` that a network was loaded in.
+///
+/// # Errors
+/// [`ErrorKind::Engine`] in a child of that process (`fork`): an engine's threads stay behind, and a run would wait for them for
+/// ever.
+pub fn same_process(loaded: u32) -> Result<()> {
+    let process = std::process::id();
+    if process == loaded {
+        return Ok(());
+    }
+    let message = format!(
+        "the networks were loaded in process {loaded}, of which this one, {process}, is a fork without the engine's threads: \
+         load them after the fork"
+    );
+    Err(Error::new(ErrorKind::Engine, message))
+}
+
 /// Holds an engine's network to its spec.
 struct Checked {
+    process: u32,
     name: String,
     spec: NetworkSpec,
     max_batch: usize,
@@ -178,6 +197,7 @@ impl Network for Checked {
     }
 
     fn run(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+        same_process(self.process)?;
         let batch = inputs.first().and_then(|input| input.shape().first()).copied().unwrap_or(0);
         check_shapes(&self.name, "input", &self.spec.inputs, inputs, batch)?;
         if batch > self.max_batch {
@@ -213,7 +233,7 @@ fn check_shapes(name: &str, side: &str, specs: &[TensorSpec], tensors: &[&Tensor
 }
 
 /// The concrete shape for `batch` samples.
-fn with_batch(spec: &TensorSpec, batch: usize) -> Vec<usize> {
+pub(crate) fn with_batch(spec: &TensorSpec, batch: usize) -> Vec<usize> {
     spec.shape.iter().enumerate().map(|(axis, &size)| if axis == 0 && size == 0 { batch } else { size }).collect()
 }
 

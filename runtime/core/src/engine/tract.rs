@@ -118,12 +118,13 @@ fn from_tract(tensor: &Tensor) -> TractResult<crate::Tensor> {
 /// One pool of `threads` threads for all networks of the process. tract splits work between threads by output, never
 /// inside a sum, so results don't depend on their number.
 fn executor(threads: usize) -> Executor {
-    static POOLS: Mutex<BTreeMap<usize, Executor>> = Mutex::new(BTreeMap::new());
+    // A fork has none of its parent's threads.
+    static POOLS: Mutex<BTreeMap<(u32, usize), Executor>> = Mutex::new(BTreeMap::new());
     if threads == 1 {
         return Executor::SingleThread;
     }
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
-    pools.entry(threads).or_insert_with(|| Executor::multithread(threads)).clone()
+    pools.entry((std::process::id(), threads)).or_insert_with(|| Executor::multithread(threads)).clone()
 }
 
 /// A thread that lives as long as its network. With a pool, tract leaves the calling thread's vector registers in a state in

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::operators::{self, Value};
 use super::{MIN_OPSET, Model, fail, tensor::FLOAT};
 use crate::Result;
-use crate::engine::NetworkSpec;
+use crate::engine::{NetworkSpec, with_batch};
 
 /// Ten times what the largest network of ours has. tract plans them in seconds.
 const MAX_NODES: usize = 5_000;
@@ -49,7 +49,7 @@ impl Model<'_> {
                 let (name, kind) = (port.name.escape_debug(), port.kind);
                 return Err(fail(format!("the input `{name}` of type {kind} is not one that the manifest has")));
             };
-            let shape = with_batch(&declared.shape, batch);
+            let shape = with_batch(declared, batch);
             if values.insert(port.name, Value::plain(shape)).is_some() {
                 return Err(fail(format!("two inputs are called `{}`", port.name.escape_debug())));
             }
@@ -60,7 +60,7 @@ impl Model<'_> {
             let Some(declared) = spec.outputs.iter().find(|tensor| tensor.name == port.name) else {
                 return Err(fail(format!("the output `{name}` is not one that the manifest has")));
             };
-            let (found, expected) = (values.get(port.name), with_batch(&declared.shape, batch));
+            let (found, expected) = (values.get(port.name), with_batch(declared, batch));
             if port.kind != FLOAT || found.is_none_or(|found| found.shape != expected) {
                 let found = found.map(|found| found.shape.as_slice());
                 let message = format!("the output `{name}` is {found:?}, the manifest says f32 {expected:?}");
@@ -74,9 +74,9 @@ impl Model<'_> {
     fn follow<'a>(&'a self, values: &mut HashMap<&'a str, Value>) -> Result<()> {
         let mut last: HashMap<&str, usize> = HashMap::new();
         for (index, node) in self.nodes.iter().enumerate() {
-            node.inputs.iter().for_each(|input| drop(last.insert(input, index)));
+            last.extend(node.inputs.iter().map(|&input| (input, index)));
         }
-        self.outputs.iter().for_each(|port| drop(last.insert(port.name, self.nodes.len())));
+        last.extend(self.outputs.iter().map(|port| (port.name, self.nodes.len())));
         let weights = self.weights.iter().map(|tensor| tensor.name);
         let weights: std::collections::HashSet<&str> = weights.collect();
         let (mut multiply_adds, mut held) = (0_u64, 0_u64);
@@ -129,8 +129,4 @@ impl Model<'_> {
         }
         Ok(())
     }
-}
-
-fn with_batch(shape: &[usize], batch: usize) -> Vec<usize> {
-    shape.iter().enumerate().map(|(axis, &size)| if axis == 0 && size == 0 { batch } else { size }).collect()
 }

@@ -554,7 +554,9 @@ impl Call<'_> {
             if axes.iter().any(|&axis| x.shape[axis] != 1) {
                 return Err(format!("drops axes {axes:?} of {:?}", x.shape));
             }
-            axes.iter().rev().for_each(|&axis| drop(shape.remove(axis)));
+            for axis in axes.into_iter().rev() {
+                shape.remove(axis);
+            }
         } else {
             let more = if self.opset < 13 { self.ints("axes", &[])?.len() } else { self.told(1)?.len() };
             for axis in self.axes(shape.len() + more)?.unwrap_or_default() {
