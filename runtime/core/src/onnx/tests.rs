@@ -112,8 +112,8 @@ fn networks_of_ours_are_read_whole_and_written_the_same() {
             assert_eq!(model.largest_batch(spec, MAX_BATCH).unwrap(), MAX_BATCH, "{dir} {name}");
             let written = model.write();
             assert_eq!(Model::read(&written).unwrap().write(), written, "{dir} {name}");
-            // Nothing is lost but the producer's name, and the order of fields is another.
-            assert!(written.len() + 64 > onnx.len() && onnx.len() + 64 > written.len(), "{dir} {name}");
+            // Nothing is lost but the producer's name; lists of numbers may take a byte more for each.
+            assert!(onnx.len() - 64 < written.len() && written.len() < onnx.len() * 11 / 10, "{dir} {name}");
         }
     }
 }
