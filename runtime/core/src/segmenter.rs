@@ -408,7 +408,10 @@ fn shapes(e: ndarray::ShapeError) -> Error {
 fn check_probabilities(probabilities: &Tensor) -> Result<()> {
     let within = |value: f32| (-PROBABILITY_ERROR..=1.0 + PROBABILITY_ERROR).contains(&value);
     let fail = |what: String| {
-        Error::new(ErrorKind::Engine, format!("the label decoder gives {what}, expected probabilities from 0 to 1 of sum 1"))
+        Error::new(
+            ErrorKind::Engine,
+            format!("the label decoder gives {what}, expected probabilities from 0 to 1 of sum 1"),
+        )
     };
     if let Some(value) = probabilities.iter().find(|&&value| !within(value)) {
         return Err(fail(format!("{value}")));

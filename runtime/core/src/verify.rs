@@ -67,8 +67,10 @@ pub fn verify(bundle: &Bundle, options: &EngineOptions) -> Result<Report> {
     ];
     if segmenter.max_batch() > 1 {
         // One that mixes its samples gives the golden tensors as long as it is given one sample.
-        let pair = |first: &Tensor, second: &Tensor| concatenate(Axis(0), &[first.view(), second.view()]).map_err(shapes);
-        let (noise, z_i) = (pair(&golden.noise, &golden.z_l0)?, pair(&golden.z_i, &golden.z_i.mapv(|value| 0.5 * value))?);
+        let pair =
+            |first: &Tensor, second: &Tensor| concatenate(Axis(0), &[first.view(), second.view()]).map_err(shapes);
+        let (noise, z_i) =
+            (pair(&golden.noise, &golden.z_l0)?, pair(&golden.z_i, &golden.z_i.mapv(|value| 0.5 * value))?);
         let predictions = segmenter.denoise(&noise, &z_i, manifest.timesteps - 1)?;
         checks.push(compare_batch(DENOISER, &predictions, &prediction, allowed));
         let both = segmenter.decode(&pair(&golden.z_l0, &golden.noise)?)?;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ldseg::diffusion::Sampler;
 use ldseg::bundle::{Bundle, DENOISER, IMAGE_ENCODER, LABEL_DECODER};
+use ldseg::diffusion::Sampler;
 use ldseg::engine::{EngineOptions, Network, same_process};
 use ldseg::image::Image;
 use ldseg::segmenter::{SegmentOptions, Segmenter as Loaded};

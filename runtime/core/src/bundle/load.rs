@@ -9,7 +9,9 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{CARD_FILE, FILES, FORMAT_VERSION, GOLDEN_FILE, MANIFEST_FILE, Manifest, SEAL_FILE, contract, seal, sha256_hex};
+use super::{
+    CARD_FILE, FILES, FORMAT_VERSION, GOLDEN_FILE, MANIFEST_FILE, Manifest, SEAL_FILE, contract, seal, sha256_hex,
+};
 use crate::bundle::Golden;
 use crate::engine::{EngineOptions, Network, NetworkSpec};
 use crate::onnx::Model;

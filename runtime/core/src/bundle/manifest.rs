@@ -89,7 +89,8 @@ fn is_zero(value: &f64) -> bool {
 
 /// Whether a character moves the cursor, changes colours, or turns the direction of what follows.
 fn unprintable(character: char) -> bool {
-    character.is_control() || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// One segmentation class.

@@ -31,7 +31,8 @@ impl Model<'_> {
         // The bytes that would mark another format must not come to lie where an engine looks for them.
         if !(3..=127).contains(&self.ir_version) || self.opset < MIN_OPSET {
             let (format, opset) = (self.ir_version, self.opset);
-            let message = format!("the ONNX file has format {format} and opset {opset}, expected 3 and {MIN_OPSET} or newer");
+            let message =
+                format!("the ONNX file has format {format} and opset {opset}, expected 3 and {MIN_OPSET} or newer");
             return Err(fail(message));
         }
         if self.nodes.is_empty() || self.nodes.len() > MAX_NODES {
@@ -106,7 +107,9 @@ impl Model<'_> {
                 let elements = value.elements();
                 if elements == 0 || elements > MAX_ELEMENTS || value.shape.len() > super::MAX_AXES {
                     let shape = &value.shape;
-                    return Err(place(format!("gives a tensor of shape {shape:?}, expected 1 to {MAX_ELEMENTS} elements")));
+                    return Err(place(format!(
+                        "gives a tensor of shape {shape:?}, expected 1 to {MAX_ELEMENTS} elements"
+                    )));
                 }
                 held += elements;
                 if name.is_empty() || values.insert(name, value).is_some() {

@@ -192,7 +192,9 @@ impl<'a> Node<'a> {
         })?;
         if !matches!(domain, "" | "ai.onnx") {
             let (domain, operator) = (domain.escape_debug(), node.operator.escape_debug());
-            return Err(fail(format!("the ONNX file uses the operator `{operator}` of `{domain}`, expected ONNX's own")));
+            return Err(fail(format!(
+                "the ONNX file uses the operator `{operator}` of `{domain}`, expected ONNX's own"
+            )));
         }
         Ok(node)
     }

@@ -2,7 +2,9 @@
 //! gives, and what that costs.
 
 use super::tensor::Tensor;
-use super::{Attribute, KIND_FLOAT, KIND_FLOATS, KIND_INT, KIND_INTS, KIND_TENSOR, KIND_TEXT, MAX_AXES, MAX_KNOWN, Node};
+use super::{
+    Attribute, KIND_FLOAT, KIND_FLOATS, KIND_INT, KIND_INTS, KIND_TENSOR, KIND_TEXT, MAX_AXES, MAX_KNOWN, Node,
+};
 
 /// A tensor inside a network, as far as it is known before a run.
 #[derive(Debug, Clone, Default)]
@@ -49,8 +51,8 @@ type Answer<T> = std::result::Result<T, String>;
 fn attributes(operator: &str) -> Option<&'static [&'static str]> {
     Some(match operator {
         "Abs" | "Add" | "Ceil" | "Clip" | "Cos" | "Div" | "Erf" | "Exp" | "Expand" | "Floor" | "GlobalAveragePool"
-        | "GlobalMaxPool" | "HardSwish" | "Identity" | "Log" | "MatMul" | "Max" | "Min" | "Mish" | "Mul" | "Neg" | "PRelu"
-        | "Pow" | "Reciprocal" | "Relu" | "Sigmoid" | "Sin" | "Softplus" | "Sqrt" | "Sub" | "Tanh" => &[],
+        | "GlobalMaxPool" | "HardSwish" | "Identity" | "Log" | "MatMul" | "Max" | "Min" | "Mish" | "Mul" | "Neg"
+        | "PRelu" | "Pow" | "Reciprocal" | "Relu" | "Sigmoid" | "Sin" | "Softplus" | "Sqrt" | "Sub" | "Tanh" => &[],
         "AveragePool" => {
             &["auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"]
         }
@@ -59,9 +61,7 @@ fn attributes(operator: &str) -> Option<&'static [&'static str]> {
         "Concat" | "Flatten" | "Gather" | "LogSoftmax" | "Softmax" => &["axis"],
         "Constant" => &["value", "value_float", "value_floats", "value_int", "value_ints"],
         "Conv" => &["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"],
-        "ConvTranspose" => {
-            &["auto_pad", "dilations", "group", "kernel_shape", "output_padding", "pads", "strides"]
-        }
+        "ConvTranspose" => &["auto_pad", "dilations", "group", "kernel_shape", "output_padding", "pads", "strides"],
         "DepthToSpace" => &["blocksize", "mode"],
         "DequantizeLinear" | "QuantizeLinear" => &["axis", "saturate"],
         "Dropout" => &["seed"],
@@ -181,11 +181,18 @@ pub(super) fn infer(node: &Node<'_>, inputs: &[Option<&Value>], opset: i64) -> A
         "DepthToSpace" => {
             let (x, block) = (&call.input(0)?.shape, call.int("blocksize", 0)?);
             let block = usize::try_from(block).ok().filter(|block| (1..=1024).contains(block));
-            let (Some(block), &[n, c, h, w]) = (block, x.as_slice()) else { return Err("has no blocks of a picture".into()) };
+            let (Some(block), &[n, c, h, w]) = (block, x.as_slice()) else {
+                return Err("has no blocks of a picture".into());
+            };
             if !c.is_multiple_of(block * block) {
                 return Err(format!("makes blocks of {block} from {c} channels"));
             }
-            vec![Value::plain(vec![n, c / (block * block), size(h as i128 * block as i128)?, size(w as i128 * block as i128)?])]
+            vec![Value::plain(vec![
+                n,
+                c / (block * block),
+                size(h as i128 * block as i128)?,
+                size(w as i128 * block as i128)?,
+            ])]
         }
         // One value for each.
         _ => vec![Value::plain(call.input(0)?.shape.clone())],
@@ -287,7 +294,8 @@ impl Call<'_> {
         let weights = if pool { &[][..] } else { &self.input(1)?.shape };
         let kernel: Vec<i64> = weights.iter().skip(2).map(|&size| size as i64).collect();
         let kernel = self.ints("kernel_shape", &kernel)?;
-        let fits = pool || weights.len() == axes + 2 && weights[2..].iter().map(|&size| size as i64).eq(kernel.iter().copied());
+        let fits = pool
+            || weights.len() == axes + 2 && weights[2..].iter().map(|&size| size as i64).eq(kernel.iter().copied());
         let ones = vec![1; axes];
         let (strides, dilations) = (self.ints("strides", &ones)?, self.ints("dilations", &ones)?);
         let (pads, more) = (self.ints("pads", &vec![0; 2 * axes])?, self.ints("output_padding", &vec![0; axes])?);
@@ -295,7 +303,9 @@ impl Call<'_> {
         let positive = |list: &[i64]| list.len() == axes && list.iter().all(|&value| value > 0);
         let lengths = pads.len() == 2 * axes && more.len() == axes;
         if !fits || !positive(&kernel) || !positive(&strides) || !positive(&dilations) || !lengths || group < 1 {
-            return Err(format!("has kernel {kernel:?}, strides {strides:?}, dilations {dilations:?}, pads {pads:?} and {group} groups"));
+            return Err(format!(
+                "has kernel {kernel:?}, strides {strides:?}, dilations {dilations:?}, pads {pads:?} and {group} groups"
+            ));
         }
         if pads.iter().chain(&more).any(|&pad| pad < 0) {
             return Err(format!("has pads {pads:?} and {more:?} below 0"));
@@ -471,7 +481,8 @@ impl Call<'_> {
         let (mut shape, mut ints) = (first.shape.clone(), first.ints.clone());
         for index in 1..self.inputs.len() {
             let next = self.input(index)?;
-            let fits = next.shape.len() == shape.len() && (0..shape.len()).all(|other| other == axis || shape[other] == next.shape[other]);
+            let fits = next.shape.len() == shape.len()
+                && (0..shape.len()).all(|other| other == axis || shape[other] == next.shape[other]);
             if !fits {
                 return Err(format!("joins shapes that don't fit each other: {shape:?} and {:?}", next.shape));
             }
@@ -491,7 +502,13 @@ impl Call<'_> {
         };
         let steps = if self.optional(4).is_some() { self.told(4)?.to_vec() } else { vec![1; starts.len()] };
         if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
-            return Err(format!("has {} starts, {} ends, {} axes and {} steps", starts.len(), ends.len(), axes.len(), steps.len()));
+            return Err(format!(
+                "has {} starts, {} ends, {} axes and {} steps",
+                starts.len(),
+                ends.len(),
+                axes.len(),
+                steps.len()
+            ));
         }
         let (mut shape, mut ints, mut seen) = (x.shape.clone(), x.ints.clone(), Vec::new());
         for (((&start, &end), &axis), &step) in starts.iter().zip(ends).zip(&axes).zip(&steps) {

@@ -123,7 +123,8 @@ impl<'a> Tensor<'a> {
         }
         if nan || infinite && self.shape.iter().product::<usize>() > 1 {
             let name = self.name.escape_debug();
-            let message = format!("the tensor `{name}` holds values that are not finite: such a network computes nothing");
+            let message =
+                format!("the tensor `{name}` holds values that are not finite: such a network computes nothing");
             return Err(fail(message));
         }
         Ok(())

@@ -123,7 +123,8 @@ fn external_data_is_found_wherever_it_hides() {
     let location = [blob(13, &blob(1, b"location")), [2 << 3, 1].to_vec()].concat();
     let constant = |tensor: &[u8]| blob(7, &blob(1, &blob(5, &blob(5, tensor))));
     let elsewhere = [14 << 3, 1, 2 << 3, 1];
-    for file in [blob(7, &blob(5, &location)), constant(&location), constant(&elsewhere), blob(7, &blob(5, &elsewhere))] {
+    for file in [blob(7, &blob(5, &location)), constant(&location), constant(&elsewhere), blob(7, &blob(5, &elsewhere))]
+    {
         let message = Model::read(&file).unwrap_err().to_string();
         assert!(message.contains("external data"), "{message}");
     }
@@ -237,12 +238,18 @@ fn hostile_graphs_are_refused_before_an_engine_sees_them() {
             relu(start().list("s", &[1, 1_000_000_000, 1, 1, 1]).node("Expand", &["a", "s"], "c", &[]), "c"),
             "Expand (``) gives a tensor of shape",
         ),
-        (relu(start().list("s", &[1, 1, 9999, 9999]).node("Tile", &["a", "s"], "c", &[]), "c"), "Tile (``) is none that"),
+        (
+            relu(start().list("s", &[1, 1, 9999, 9999]).node("Tile", &["a", "s"], "c", &[]), "c"),
+            "Tile (``) is none that",
+        ),
         (
             relu(start().list("p", &[0, 0, 0, 0, 0, 0, 0, 1_000_000_000]).node("Pad", &["a", "p"], "c", &[]), "c"),
             "Pad (``) gives a tensor of shape",
         ),
-        (relu(start().list("p", &[0, 0, 0, 0, 0, 0, 0, i64::MAX]).node("Pad", &["a", "p"], "c", &[]), "c"), "an axis of"),
+        (
+            relu(start().list("p", &[0, 0, 0, 0, 0, 0, 0, i64::MAX]).node("Pad", &["a", "p"], "c", &[]), "c"),
+            "an axis of",
+        ),
         (conv(&[("pads", &[100_000; 4])]), "Conv (``) gives a tensor of shape"),
         // Of these nearly all is border, which an engine may lay out.
         (conv(&[("pads", &[1 << 30; 4]), ("strides", &[1 << 30; 2])]), "hold more than"),
