@@ -204,7 +204,7 @@ fn environment(options: &EngineOptions) -> Result<(PathBuf, Environment)> {
         }
         return Ok((library, environment.clone()));
     }
-    let failed = "cannot load ONNX Runtime (1.17 or newer)";
+    let failed = "cannot load ONNX Runtime (1.19 or newer)";
     let builder =
         ort::init_from(&library).map_err(|e| Error::with_source(ErrorKind::Engine, failed, e).in_file(&library))?;
     let environment = builder
