@@ -96,7 +96,7 @@ fn compare_network(name: &'static str, output: &Tensor, reference: &Tensor, allo
 /// The first sample of a batch against the same sample alone.
 fn compare_batch(name: &'static str, batch: &Tensor, alone: &Tensor, allowed: Tolerances) -> Check {
     let first = batch.slice_axis(Axis(0), Slice::from(0..1)).to_owned();
-    Check { measure: "in batch |difference| / std", ..compare_network(name, &first, alone, allowed) }
+    Check { measure: "|difference| in a batch", ..compare_network(name, &first, alone, allowed) }
 }
 
 fn shapes(e: ndarray::ShapeError) -> Error {

@@ -55,7 +55,10 @@ impl Bundle {
         let path = dir.join(MANIFEST_FILE);
         let written = read_inside(&root, MANIFEST_FILE, MAX_MANIFEST_SIZE).map_err(|e| e.in_file(&path))?;
         if sealed {
-            let hash = read_inside(&root, SEAL_FILE, MAX_MANIFEST_SIZE).map_err(|e| e.in_file(&dir.join(SEAL_FILE)))?;
+            let hash = read_inside(&root, SEAL_FILE, MAX_MANIFEST_SIZE).map_err(|e| {
+                let message = format!("{e}: `ldseg-train seal` makes it for a bundle that is trusted");
+                Error::new(e.kind(), message).in_file(&dir.join(SEAL_FILE))
+            })?;
             seal::check(&written, &hash).map_err(|e| e.in_file(&path))?;
         }
         let manifest = parse_manifest(&written).map_err(|e| e.in_file(&path))?;
