@@ -21,7 +21,6 @@ const SERIES_OFFSET: i64 = 2000;
 
 /// Where something was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum DicomChamber {
     /// The left ventricle.
     LeftVentricle,
@@ -31,7 +30,6 @@ pub enum DicomChamber {
 
 /// What was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum DicomQuantity {
     /// Area of the cavity, cm^2.
     Area,
