@@ -72,8 +72,8 @@ impl Segmenter {
             let options = SegmentOptions::completed(loaded.manifest(), sampler, steps)?;
             segment_image(&mut loaded, image, &SegmentOptions { samples, seed, frame, ..options })
         };
-        let answer = py.detach(segment).map_err(exception)?;
-        Ok(Segmentation::new(py, answer, self.classes.clone()))
+        let (found, answer) = py.detach(segment).map_err(exception)?;
+        Ok(Segmentation::new(py, found, answer, self.classes.clone()))
     }
 
     fn __repr__(&self) -> String {
