@@ -2,6 +2,8 @@
 
 use clap::builder::RangedU64ValueParser;
 use ldseg::budget::Budget;
+use ldseg::bundle::Manifest;
+use ldseg::segmenter::SegmentOptions;
 use ldseg_io::Limits;
 
 /// What a file may ask for.
@@ -48,8 +50,12 @@ impl LimitArgs {
 }
 
 impl BudgetArgs {
-    pub(crate) fn limits(self) -> Limits {
-        self.limits.limits()
+    /// What could not be segmented is not read: colour may have three samples where the bundle takes one.
+    pub(crate) fn limits(self, manifest: &Manifest, options: &SegmentOptions) -> Limits {
+        let mut limits = self.limits.limits();
+        let samples = self.budget().voxels(manifest, options.kept_samples()).saturating_mul(manifest.channels.max(3));
+        limits.frame_samples = limits.frame_samples.min(samples);
+        limits
     }
 
     pub(crate) fn budget(self) -> Budget {
