@@ -30,7 +30,8 @@ pub struct LdsegFrame {
     pub width: usize,
     /// Bytes from one row to the next, at least a row's; 0: rows follow one another without a gap.
     pub stride: usize,
-    /// Height of a pixel in mm; 0 where it is not known, for both: 1 mm is taken then, and nothing measured.
+    /// Height of a pixel in mm; 0 where it is not known, for both: nothing is measured then, and a bundle
+    /// that resamples to mm refuses the frame.
     pub spacing_y: f64,
     /// Width of a pixel in mm.
     pub spacing_x: f64,

@@ -2,6 +2,8 @@
 
 use clap::builder::RangedU64ValueParser;
 use ldseg::budget::Budget;
+use ldseg::bundle::Manifest;
+use ldseg::segmenter::SegmentOptions;
 use ldseg_io::Limits;
 
 /// What a file may ask for.
@@ -49,8 +51,11 @@ impl LimitArgs {
 }
 
 impl BudgetArgs {
-    pub(crate) fn limits(self) -> Limits {
-        self.limits.limits()
+    /// What could not be segmented is not read.
+    pub(crate) fn limits(self, manifest: &Manifest, options: &SegmentOptions) -> Limits {
+        let mut limits = self.limits.limits();
+        limits.frame_pixels = limits.frame_pixels.min(self.budget().voxels(manifest, options));
+        limits
     }
 
     pub(crate) fn budget(self) -> Budget {

@@ -20,6 +20,7 @@ mod robustness;
 mod segment;
 mod stream;
 mod verify;
+mod wish;
 
 use std::{
     io::{ErrorKind as IoErrorKind, Write},

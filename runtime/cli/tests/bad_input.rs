@@ -273,6 +273,40 @@ fn an_unknown_spacing_is_refused_where_the_bundle_needs_it() {
         ran.stderr
     );
     segment(&in_mm, &["--pixel-spacing", "1"]).ok();
+    // All commands that segment take it.
+    let (images, labels) = (place.path("images"), place.path("labels"));
+    [&images, &labels].into_iter().for_each(|folder| fs::create_dir(folder).unwrap());
+    fs::copy(&good, images.join("good.png")).unwrap();
+    fs::copy(place.path("out/good.png"), labels.join("good.png")).unwrap();
+    let (evaluation, page, figure) = (place.path("found.json"), place.path("page.html"), place.path("figure.png"));
+    ldseg(&[&"evaluate", &"--predictions", &labels, &"--labels", &labels, &"--output", &evaluation]).ok();
+    let commands: [Vec<&dyn AsRef<std::ffi::OsStr>>; 3] = [
+        vec![&"render", &"diffusion", &good, &"--output", &figure],
+        vec![
+            &"robustness",
+            &"--images",
+            &images,
+            &"--labels",
+            &labels,
+            &"--output",
+            &page,
+            &"--levels",
+            &"1",
+            &"--corruptions",
+            &"gain",
+        ],
+        vec![&"report", &"--images", &images, &"--labels", &labels, &"--evaluation", &evaluation, &"--output", &page],
+    ];
+    for mut command in commands {
+        command.extend::<[&dyn AsRef<std::ffi::OsStr>; 2]>([&"--bundle", &in_mm]);
+        let ran = ldseg(&command);
+        assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+        assert!(ran.stderr.contains("good.png: its spacing is not known"), "{}", ran.stderr);
+        let _ = fs::remove_dir_all(&page);
+        command.extend::<[&dyn AsRef<std::ffi::OsStr>; 2]>([&"--pixel-spacing", &"1"]);
+        ldseg(&command).ok();
+        let _ = fs::remove_dir_all(&page);
+    }
     segment(&in_mm, &["--pixel-spacing", "1,0.5"]).ok();
     assert_eq!(segment(&in_mm, &["--pixel-spacing", "1,1,1"]).code, Some(1));
     let in_voxels = changed_bundle(

@@ -124,6 +124,19 @@ fn a_folder_is_watched_and_a_bad_file_is_one_failure() {
 }
 
 #[test]
+fn label_maps_do_not_go_into_the_folder_that_is_watched() {
+    let temp = tempfile::tempdir().unwrap();
+    let watched = temp.path().join("watched");
+    fs::create_dir(&watched).unwrap();
+    let same = watched.join("..").join("watched");
+    let arguments: [&dyn AsRef<std::ffi::OsStr>; 6] =
+        [&"--watch", &watched, &"--idle-seconds", &"0.1", &"--output", &same];
+    let (code, stdout, stderr) = stream(&arguments, &[]);
+    assert_eq!((code, stdout.len()), (Some(2), 0), "{stderr}");
+    assert!(stderr.contains("is the folder that is watched"), "{stderr}");
+}
+
+#[test]
 fn a_deadline_takes_as_many_steps_as_fit_and_at_least_one() {
     let raw = frames(3).concat();
     let size = format!("{SIDE}x{SIDE}");

@@ -3,7 +3,6 @@
 use crate::bundle::Manifest;
 use crate::image::Image;
 use crate::preprocess::SpacingPolicy;
-use crate::segmenter::SegmentOptions;
 use crate::windows::Windows;
 use crate::{Error, ErrorKind, Result};
 
@@ -27,16 +26,16 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Voxels of the largest image that fits, where it is not resampled to more of them.
-    pub fn voxels(&self, manifest: &Manifest, options: &SegmentOptions) -> usize {
+    /// Voxels of the largest image that fits, where it is not resampled to more of them, and so many samples are kept.
+    pub fn voxels(&self, manifest: &Manifest, kept: usize) -> usize {
         let resampled = usize::from(manifest.spacing != SpacingPolicy::Stretch);
-        let a_voxel = bytes(manifest, options, 1, resampled, false);
+        let a_voxel = bytes(manifest, kept, 1, resampled, false);
         (self.bytes as f64 / a_voxel) as usize
     }
 
     /// # Errors
     /// [`ErrorKind::ShapeMismatch`] where the image asks for more, or for an absurd grid; it says for how much, and what to do.
-    pub(crate) fn check(&self, manifest: &Manifest, image: &Image, options: &SegmentOptions) -> Result<()> {
+    pub(crate) fn check(&self, manifest: &Manifest, image: &Image, kept: usize) -> Result<()> {
         let fail = |message: String| Err(Error::new(ErrorKind::ShapeMismatch, message));
         let grid = manifest.spacing.grid(image, &manifest.input_size)?;
         let (stored, resampled): (usize, usize) = (image.data.shape()[1..].iter().product(), grid.iter().product());
@@ -53,7 +52,7 @@ impl Budget {
             return fail(format!("would be cut into {windows} windows, expected at most {}", self.windows));
         }
         let turned = !manifest.orientation().turn(&image.geometry).is_none();
-        let bytes = bytes(manifest, options, stored, resampled, turned);
+        let bytes = bytes(manifest, kept, stored, resampled, turned);
         if bytes > self.bytes as f64 {
             let (needed, most) = (bytes / f64::from(1 << 20), self.bytes >> 20);
             return fail(format!("would take about {needed:.0} MiB to segment, expected at most {most}"));
@@ -63,11 +62,11 @@ impl Budget {
 }
 
 /// Memory for an image of so many `stored` voxels that is `resampled` to others: the image as read and as decided, the
-/// network's grid, the probabilities in both, of the mean and of each sample that is kept, and what is found in them; another
+/// network's grid, the probabilities in both, of the mean and of each of the `kept` samples, and what is found in them; another
 /// copy of what is `turned`.
-fn bytes(manifest: &Manifest, options: &SegmentOptions, stored: usize, resampled: usize, turned: bool) -> f64 {
+fn bytes(manifest: &Manifest, kept: usize, stored: usize, resampled: usize, turned: bool) -> f64 {
     let (channels, classes) = (manifest.channels as f64, manifest.classes.len() as f64);
-    let maps = classes * if options.keep_samples { 1.0 + options.samples as f64 } else { 1.0 };
+    let maps = classes * (1.0 + kept as f64);
     let again = if turned { channels + maps } else { 0.0 };
     let values = stored as f64 * (2.0 * channels + maps + 3.0 + again) + resampled as f64 * 2.0 * (channels + maps);
     values * size_of::<f32>() as f64
@@ -83,25 +82,24 @@ mod tests {
     #[test]
     fn what_a_header_asks_for_is_refused() {
         let mut manifest = test_support::manifest();
-        let options = SegmentOptions::defaults(&manifest);
         let image = |size: [usize; 2], mm: f64| Image {
             data: Tensor::zeros(vec![manifest.channels, size[0], size[1]]),
             geometry: Geometry::with_spacing(vec![mm; 2]),
         };
         let (small, large) = (image([60, 60], 50.0), image([200, 100], 1.0));
         let budget = Budget::default();
-        budget.check(&manifest, &small, &options).unwrap();
+        budget.check(&manifest, &small, 0).unwrap();
         manifest.spacing = SpacingPolicy::Resample(vec![1.0; 2]);
-        let refusal = |budget: Budget, image: &Image| budget.check(&manifest, image, &options).unwrap_err().to_string();
+        let refusal = |budget: Budget, image: &Image| budget.check(&manifest, image, 0).unwrap_err().to_string();
         let text = refusal(budget, &small);
         assert!(text.contains("[50.0, 50.0] mm it would be enlarged from 3600 voxels to 9000000"), "{text}");
-        budget.check(&manifest, &large, &options).unwrap();
+        budget.check(&manifest, &large, 0).unwrap();
         let text = refusal(Budget { windows: 3, ..budget }, &large);
         assert!(text.contains("windows, expected at most 3"), "{text}");
         let text = refusal(Budget { bytes: 1 << 20, ..budget }, &large);
         assert!(text.contains("MiB to segment, expected at most 1"), "{text}");
-        let most = budget.voxels(&manifest, &options);
-        assert!(bytes(&manifest, &options, most, most, false) <= budget.bytes as f64);
-        assert!(bytes(&manifest, &options, most + 1, most + 1, false) > budget.bytes as f64);
+        let most = budget.voxels(&manifest, 0);
+        assert!(bytes(&manifest, 0, most, most, false) <= budget.bytes as f64);
+        assert!(bytes(&manifest, 0, most + 1, most + 1, false) > budget.bytes as f64);
     }
 }

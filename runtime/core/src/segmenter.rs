@@ -15,7 +15,7 @@ use crate::diffusion::{NoiseKey, SampleRequest, Sampler, Schedule, sample};
 use crate::engine::{EngineOptions, Network};
 use crate::image::{Image, Labels, Region, Turn};
 use crate::preprocess::{image_to_input, probabilities_to_grid};
-use crate::uncertainty::entropy;
+use crate::uncertainty::{entropy, expected_dice};
 use crate::{Error, ErrorKind, Result, Tensor};
 
 mod windowed;
@@ -132,6 +132,11 @@ impl SegmentOptions {
     /// More samples than this are a mistake.
     pub const MAX_SAMPLES: usize = 1000;
 
+    /// Of how many samples the probabilities and labels are kept.
+    pub fn kept_samples(&self) -> usize {
+        if self.keep_samples { self.samples } else { 0 }
+    }
+
     /// The bundle's default sampler and steps, one sample, seed 0, frame 0.
     pub fn defaults(manifest: &Manifest) -> Self {
         let (sampler, steps) = (manifest.default_sampler, manifest.default_steps);
@@ -241,7 +246,7 @@ impl Segmenter {
     ) -> Result<Segmentation> {
         options.check(self.manifest.timesteps)?;
         if let Some(budget) = self.budget {
-            budget.check(&self.manifest, image, options)?;
+            budget.check(&self.manifest, image, options.kept_samples())?;
         }
         let mut timings = Timings::default();
         let (image, back) = timed(&mut timings.preprocess, || self.turned(image));
@@ -465,6 +470,21 @@ pub fn argmax(probabilities: &Tensor) -> Labels {
         });
     }
     labels
+}
+
+/// For each class the Dice to expect of a segmentation, by [`expected_dice`] and what the manifest's calibration knows of it.
+///
+/// # Errors
+/// Those of [`expected_dice`].
+pub fn calibrated_dice(manifest: &Manifest, segmentation: &Segmentation) -> Result<Vec<Option<f64>>> {
+    let mut expected = expected_dice(&segmentation.probabilities, &segmentation.labels)?;
+    for map in manifest.calibration.iter().flat_map(|calibration| &calibration.expected_dice) {
+        let class = manifest.classes.iter().position(|class| class.name == map.class);
+        if let Some(own) = class.and_then(|class| expected.get_mut(class)?.as_mut()) {
+            *own = map.apply(*own);
+        }
+    }
+    Ok(expected)
 }
 
 #[cfg(test)]

@@ -45,6 +45,9 @@ const NAMES: &[(&str, Format)] = &[
     (".mha", Format::MetaImage),
 ];
 
+/// What names of label maps add to those of their images: ours and CAMUS's, and GlaS's.
+pub const LABEL_SUFFIXES: [&str; 2] = ["_gt", "_anno"];
+
 /// Bytes at the start of a file that tell its format: a NIfTI header, and the first lines of a MetaImage.
 const HEAD: usize = 512;
 const NIFTI_HEADER: usize = 348;

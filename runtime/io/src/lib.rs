@@ -26,7 +26,7 @@ mod write;
 use std::path::Path;
 
 pub use channels::{channel_files, read_channels, read_files, read_files_within, split_channel};
-pub use content::{FolderContent, case_name, images_in, is_image_file, output_name};
+pub use content::{FolderContent, LABEL_SUFFIXES, case_name, images_in, is_image_file, output_name};
 #[cfg(feature = "dicom")]
 pub use dicom::{DicomAlgorithm, DicomChamber, DicomMeasurement, DicomQuantity, DicomReport, DicomSeg, DicomSegKind};
 pub use form::OutputForm;

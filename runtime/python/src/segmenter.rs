@@ -125,8 +125,8 @@ impl Segmenter {
         {
             return Err(raised);
         }
-        let answer = answer.map_err(exception)?;
-        Ok(Segmentation::new(py, answer, self.classes.clone()))
+        let (found, answer) = answer.map_err(exception)?;
+        Ok(Segmentation::new(py, found, answer, self.classes.clone()))
     }
 
     fn __repr__(&self) -> String {

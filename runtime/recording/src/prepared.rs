@@ -6,7 +6,7 @@ use ldseg::image::Image;
 use ldseg::{Error, ErrorKind, Result};
 use ldseg_io::{Limits, OutputForm, Recording, read_files_within};
 
-use crate::decide::{Decisions, Stored, Wish, orientation, unsure_of_one};
+use crate::decide::{Decisions, Stored, Wish, orientation};
 
 /// A recording whose frames are ready to be segmented by a bundle of some number of channels.
 #[derive(Debug)]
@@ -47,8 +47,6 @@ impl Prepared {
         };
         let decisions =
             Decisions::about(stored, channels, wish, || recording.sector()).map_err(|e| e.in_file(&path))?;
-        let unsure = unsure_of_one(&decisions.spacing);
-        let decisions = decisions.noted(unsure);
         Ok(Self { path, recording, channels, decisions })
     }
 

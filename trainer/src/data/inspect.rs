@@ -9,7 +9,8 @@ use ldseg::files::write_bytes;
 use ldseg::image::{Orientation, OrientationPolicy};
 use ldseg::threads::on_all_cores;
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::{Palettes, read_files, read_label_file};
+use ldseg_io::{Palettes, read_files};
+use ldseg_recording::PreparedLabels;
 
 use super::Declared;
 use super::dataset::onto_image;
@@ -100,13 +101,13 @@ fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
         })
         .map_err(|e| findings.push(e.to_string()))
         .ok();
-    let label_file = read_label_file(&case.labels).map_err(|e| findings.push(e.to_string())).ok();
-    let (Some((image, said)), Some(label_file)) = (image, label_file) else { return (None, findings) };
+    let opened = PreparedLabels::open(&case.labels).map_err(|e| findings.push(e.to_string())).ok();
+    let (Some((image, said)), Some(opened)) = (image, opened) else { return (None, findings) };
     let notes = said.into_iter().map(|note| (note, case.image().to_path_buf()));
-    let notes = notes.chain(label_file.notes.iter().map(|note| (note.clone(), case.labels.clone()))).collect();
+    let notes = notes.chain(opened.notes().iter().map(|note| (note.clone(), case.labels.clone()))).collect();
     let shown = case.labels.display();
-    let labels = label_file.labels();
-    let turn = onto_image(&label_file.image, &image, case).map_err(|error| findings.push(error.to_string()));
+    let labels = opened.labels();
+    let turn = onto_image(opened.image(), &image, case).map_err(|error| findings.push(error.to_string()));
     let turned_labels = turn.is_ok_and(|turn| !turn.is_none());
     let orientation = image.geometry.orientation().filter(|_| image.spatial_axes() == 3);
     // As the recipe that is proposed takes it.
@@ -142,7 +143,7 @@ fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
         name: case.name.clone(),
         patient: case.patient.clone(),
         labels: case.labels.clone(),
-        palette: label_file.palette,
+        palette: opened.palette().map(<[_]>::to_vec),
     };
     (Some(looked), findings)
 }
@@ -224,11 +225,11 @@ impl Inspection {
     /// Structures that the network size of [`Self::recipe`] does not show.
     fn vanishing(&self) -> Vec<String> {
         let Some(size) = self.network_size() else { return Vec::new() };
-        let look = |case: &Looked| match read_label_file(&case.labels) {
-            Ok(file) if file.image.spatial_axes() == size.len() => {
-                let labels = file.labels();
+        let look = |case: &Looked| match PreparedLabels::open(&case.labels) {
+            Ok(opened) if opened.image().spatial_axes() == size.len() => {
+                let labels = opened.labels();
                 let labels = match size.len() {
-                    3 => OrientationPolicy::default().turn(&file.image.geometry).array(labels),
+                    3 => OrientationPolicy::default().turn(&opened.image().geometry).array(labels),
                     _ => labels,
                 };
                 vanished_at(&labels, &size)

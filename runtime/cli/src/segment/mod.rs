@@ -35,6 +35,7 @@ use self::results::{Document, Done, FileOutcome, FileResult, check_output, write
 pub(super) use self::sampling::SamplingArgs;
 use super::budget::BudgetArgs;
 use super::inputs::{Job, jobs};
+use super::wish::{Hints, WishArgs};
 use super::{EngineArgs, Outcome, note, print, print_json, report};
 
 #[derive(Debug, clap::Args)]
@@ -64,9 +65,6 @@ pub(super) struct SegmentArgs {
     uncertainty: bool,
     #[command(flatten)]
     dicom: DicomArgs,
-    /// Find the ultrasound sector, and segment the part of each frame that shows it
-    #[arg(long)]
-    crop_sector: bool,
     /// Also write each sample's label map (`X_samples.nii.gz`, samples along the last axis) and the mean probabilities
     /// (`X_probabilities.nii.gz`, classes along the last axis); `ldseg evaluate` scores them
     #[arg(long)]
@@ -78,20 +76,13 @@ pub(super) struct SegmentArgs {
     /// Measure also what is not of the kind of image that the bundle was trained on; every output says so
     #[arg(long, requires = "measure")]
     measure_anyway: bool,
-    /// Spacing in mm of pixels and voxels, of files that do not tell it or are wrong: one number where it is the same along
-    /// all axes, else one for each, slowest first (the height of a pixel, then its width)
-    #[arg(long, value_name = "MM", value_parser = millimetres, value_delimiter = ',', num_args = 1)]
-    pixel_spacing: Vec<f64>,
+    #[command(flatten)]
+    wish: WishArgs,
     /// Print the results as one JSON document, and write each image's to a file named after it
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     budget: BudgetArgs,
-}
-
-pub(super) fn millimetres(text: &str) -> std::result::Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
-    if value.is_finite() && value > 0.0 { Ok(value) } else { Err("expected a positive number".into()) }
 }
 
 /// Everything that is to be done, after the bundle and the settings were found to be in order.
@@ -141,10 +132,8 @@ impl Plan {
         ];
         let asked = asked.into_iter().filter(|(asked, _)| *asked).map(|(_, output)| output);
         let outputs = Outputs::new(args.output.clone(), args.dicom.outputs().into_iter().chain(asked));
-        let jobs = jobs(&args.input, &outputs.suffixes(), bundle.manifest().channels);
-        let (mut limits, budget) = (args.budget.limits(), args.budget.budget());
-        // What could not be segmented is not read.
-        limits.frame_pixels = limits.frame_pixels.min(budget.voxels(bundle.manifest(), &options));
+        let limits = args.budget.limits(bundle.manifest(), &options);
+        let jobs = jobs(&args.input, &outputs.suffixes(), bundle.manifest().channels, &limits);
         Ok(Self {
             bundle,
             engine: args.engine.options(),
@@ -152,16 +141,13 @@ impl Plan {
             jobs: args.cohort.part_of(jobs)?,
             folder: args.output,
             outputs,
-            wish: Wish {
-                spacing: (!args.pixel_spacing.is_empty()).then_some(args.pixel_spacing),
-                crop_sector: args.crop_sector,
-            },
+            wish: args.wish.wish(),
             skip_done: args.cohort.skip_done,
             heart,
             measure_anyway: args.measure_anyway,
             json: args.json,
             limits,
-            budget,
+            budget: args.budget.budget(),
         })
     }
 
@@ -183,6 +169,7 @@ impl Plan {
         let files = self.jobs.iter().flat_map(|job| &job.files);
         let inputs: HashSet<_> = files.filter_map(|file| file.canonicalize().ok()).collect();
         let bar = progress_bar(self.jobs.len());
+        let mut hints = Hints::default();
         let mut files = Vec::with_capacity(self.jobs.len());
         for job in &self.jobs {
             if let Some(output) = job.name.as_ref().ok().filter(|_| self.skip_done).and_then(|name| self.done(name)) {
@@ -196,7 +183,7 @@ impl Plan {
             let result = match &job.name {
                 Ok(name) => {
                     let failed = format!("{}: segmenting it failed", job.input.display());
-                    catch_panic(ErrorKind::Engine, &failed, || self.segment(runner, job, name, &inputs))
+                    catch_panic(ErrorKind::Engine, &failed, || self.segment(runner, job, name, &inputs, &mut hints))
                         .map_err(|e| e.to_string())
                 }
                 Err(error) => Err(error.to_string()),
@@ -206,6 +193,7 @@ impl Plan {
             bar.inc(1);
         }
         bar.finish_and_clear();
+        hints.tell();
         Ok(files)
     }
 
@@ -219,10 +207,18 @@ impl Plan {
         problem.is_none().then(|| there.swap_remove(0))
     }
 
-    fn segment(&self, runner: &mut Runner, job: &Job, name: &str, inputs: &HashSet<PathBuf>) -> Result<Done> {
+    fn segment(
+        &self,
+        runner: &mut Runner,
+        job: &Job,
+        name: &str,
+        inputs: &HashSet<PathBuf>,
+        hints: &mut Hints,
+    ) -> Result<Done> {
         let start = Instant::now();
         let manifest = self.bundle.manifest();
         let prepared = Prepared::open_within(&job.files, manifest.channels, &self.wish, &self.limits)?;
+        hints.about_spacing(prepared.decisions(), manifest, self.heart.is_some());
         self.check_outputs(&prepared)?;
         let planned = self.outputs.plan(name, &prepared, inputs)?;
         let json = planned.path(Output::Json).map(Path::to_path_buf);
@@ -236,6 +232,9 @@ impl Plan {
             &algorithm,
         )?;
         let mut found = runner.run(&prepared, self.heart.as_ref(), &mut |image, found| writer.add(image, found))?;
+        if found.is_of_another_kind() && self.heart.is_some() && !self.measure_anyway {
+            hints.about_kind();
+        }
         let written = writer.finish(&mut found)?;
         let seconds = start.elapsed().as_secs_f64();
         let done = Done { written, seconds, decisions: prepared.decisions().clone(), found };

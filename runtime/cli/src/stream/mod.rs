@@ -20,13 +20,15 @@ use ldseg::{Error, ErrorKind, Result, Tensor, catch_panic};
 use ldseg_io::{Limits, OutputForm, output_name, write_labels};
 use ldseg_recording::decide::prepare;
 use ldseg_recording::heart::{LeftHeart, Measured};
-use ldseg_recording::results::{ClassResult, SPACING_NEEDED, mean};
-use ldseg_recording::{Decisions, ImageKind, Prepared, Runner, Wish, left_heart};
+use ldseg_recording::outputs::Output;
+use ldseg_recording::results::{ClassResult, mean};
+use ldseg_recording::{Answer as Said, Decisions, ImageKind, Prepared, Runner, Wish, answer, left_heart};
 use serde::Serialize;
 
 use self::source::{Content, Waiting, read_pixels, watch};
 use super::budget::BudgetArgs;
-use super::segment::{FrameArgs, SamplingArgs, millimetres, prepare_output};
+use super::segment::{FrameArgs, SamplingArgs, prepare_output};
+use super::wish::millimetres;
 use super::{EngineArgs, Outcome, heard, note, print, print_to_reader, report};
 
 #[derive(Debug, clap::Args)]
@@ -220,10 +222,19 @@ impl Stream {
         if heart.is_some() && args.source.size.is_some() && args.pixel_spacing.is_none() {
             return Err(Error::new(ErrorKind::Setting, "--measure of raw frames needs --pixel-spacing"));
         }
-        let frames: FrameOptions = args.frames.options(args.sampling.options(manifest)?);
+        let options = args.sampling.options(manifest)?;
+        let limits = args.budget.limits(manifest, &options);
+        let frames: FrameOptions = args.frames.options(options);
         let engine: EngineOptions = args.engine.clone().options();
         if let Some(output) = &args.output {
             prepare_output(output)?;
+            let same =
+                |watched: &PathBuf| matches!((watched.canonicalize(), output.canonicalize()), (Ok(a), Ok(b)) if a == b);
+            if args.source.watch.as_ref().is_some_and(same) {
+                let message =
+                    "--output is the folder that is watched: each label map would be the next frame, expected another";
+                return Err(Error::new(ErrorKind::Setting, message).in_file(output));
+            }
         }
         let channels = if args.source.pixel_channels == "3" { 3 } else { 1 };
         let mut limits = args.budget.limits();
@@ -290,7 +301,6 @@ impl Stream {
 
     fn answer(&mut self, waiting: &Waiting, file: Option<&Path>) -> Result<(Answer, Segmentation)> {
         let (image, decisions) = self.image(&waiting.content)?;
-        let spacing = decisions.spacing.of_pixel();
         let in_file = |e: Error| match file {
             Some(file) => e.in_file(file),
             None => e,
@@ -299,21 +309,13 @@ impl Stream {
         let segmentation = frame.segmentation;
         let output = self.output.as_ref().map(|folder| {
             let name = file.and_then(output_name).unwrap_or_else(|| format!("frame{:06}", waiting.index));
-            folder.join(format!("{name}.png"))
+            folder.join(Output::Labels.file_name(&name, "png"))
         });
         if let Some(path) = &output {
             write_labels(path, &segmentation.labels, &OutputForm::picture())?;
         }
-        let mut notes = decisions.notes();
-        let heart = self.heart.as_ref().filter(|_| decisions.is_one_view());
-        let trust = self.runner.trust();
-        let image_kind = trust.kind(&segmentation)?;
-        let measured = trust.measure(heart, &segmentation.labels, spacing, image_kind)?;
-        notes.extend(trust.notes(image_kind, heart.is_some()));
-        let interval_level = trust.level().filter(|_| !measured.intervals.is_empty());
-        if heart.is_some() && spacing.is_none() {
-            notes.push(format!("is not measured: {SPACING_NEEDED}"));
-        }
+        let Said { measured, image_kind, interval_level, notes, .. } =
+            answer(self.runner.trust(), self.heart.as_ref(), &decisions, &segmentation)?;
         let classes = ClassResult::all(self.bundle.manifest(), &segmentation)?;
         let answer = Answer {
             latency_ms: milliseconds(waiting.arrived.elapsed()),

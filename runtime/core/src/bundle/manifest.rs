@@ -101,7 +101,7 @@ pub struct Class {
     pub name: String,
     /// Overlay colour, 8-bit RGB.
     pub colour: [u8; 3],
-    /// Expected Dice ([`crate::calibration::calibrated_dice`]) below which the structure is flagged as unsure, above 0 to 1.
+    /// Expected Dice ([`crate::segmenter::calibrated_dice`]) below which the structure is flagged as unsure, above 0 to 1.
     /// Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsure_below: Option<f64>,
@@ -291,7 +291,14 @@ impl Manifest {
         if !(1..self.timesteps).contains(&self.default_steps) {
             return fail(format!("default_steps is {}, expected 1 to {}", self.default_steps, self.timesteps - 1));
         }
-        self.calibration.as_ref().map_or(Ok(()), |calibration| calibration.check(self))
+        let classes: Vec<&str> = self.classes.iter().map(|class| class.name.as_str()).collect();
+        self.calibration.as_ref().map_or(Ok(()), |calibration| calibration.check(&classes, self.statistic_count()))
+    }
+
+    /// How many [`statistics`](crate::calibration::statistics) an image has: of z_i, of the latent, of the classes.
+    fn statistic_count(&self) -> usize {
+        let embedding = self.networks.get(super::DENOISER).and_then(|spec| spec.inputs.get(1)?.shape.get(1)).copied();
+        2 * embedding.unwrap_or(0) + 2 * self.latent_shape[0] + self.classes.len()
     }
 }
 

@@ -115,8 +115,7 @@ impl SpacingPolicy {
                 let spacing = image.spacing().ok_or_else(|| {
                     // At a guessed scale it would be segmented wrongly.
                     let message = format!(
-                        "its spacing is not known, and the bundle resamples to {target:?} mm: expected a file that tells its \
-                         spacing, or --pixel-spacing"
+                        "its spacing is not known, and the bundle resamples to {target:?} mm: expected a spacing"
                     );
                     Error::new(ErrorKind::Format, message)
                 })?;
