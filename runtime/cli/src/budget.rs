@@ -54,7 +54,7 @@ impl BudgetArgs {
     /// What could not be segmented is not read.
     pub(crate) fn limits(self, manifest: &Manifest, options: &SegmentOptions) -> Limits {
         let mut limits = self.limits.limits();
-        limits.frame_pixels = limits.frame_pixels.min(self.budget().voxels(manifest, options));
+        limits.frame_pixels = limits.frame_pixels.min(self.budget().voxels(manifest, options.kept_samples()));
         limits
     }
 

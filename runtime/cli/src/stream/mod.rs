@@ -237,8 +237,6 @@ impl Stream {
             }
         }
         let channels = if args.source.pixel_channels == "3" { 3 } else { 1 };
-        let mut limits = args.budget.limits();
-        limits.frame_pixels = limits.frame_pixels.min(args.budget.budget().voxels(manifest, &frames.segment));
         Ok(Self {
             runner: Runner::new(Segmenter::from_bundle(&bundle, &engine)?.within(args.budget.budget()), frames)?
                 .measuring_anyway(args.measure_anyway),
