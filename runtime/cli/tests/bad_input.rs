@@ -186,10 +186,20 @@ fn changed_bundle(place: &Place, manifest: impl Fn(&mut Manifest), file: impl Fn
     let mut files = contents(&place.path("bundle"));
     files.retain(|name, _| new.files.contains_key(name));
     manifest(&mut new);
-    files.iter_mut().for_each(|(name, bytes)| file(name, bytes));
-    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let whole: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
     let _ = fs::remove_dir_all(&path);
-    write_bundle(&path, new, &files).unwrap();
+    write_bundle(&path, new, &whole).unwrap();
+    // Past the checks of writing.
+    let hex = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let mut text = fs::read_to_string(path.join("manifest.yaml")).unwrap();
+    for (name, bytes) in &mut files {
+        let before = hex(bytes);
+        file(name, bytes);
+        text = text.replace(&before, &hex(bytes));
+        fs::write(path.join(name), bytes).unwrap();
+    }
+    fs::write(path.join("manifest.sha256"), seal(&text)).unwrap();
+    fs::write(path.join("manifest.yaml"), text).unwrap();
     path
 }
 
