@@ -29,6 +29,7 @@ fn prepare(folder: &Path) -> [PathBuf; 3] {
     let mut keys: Mapping = yaml_serde::from_str(&fs::read_to_string(&manifest).unwrap()).unwrap();
     keys.remove("calibration").unwrap();
     fs::write(&manifest, yaml_serde::to_string(&keys).unwrap()).unwrap();
+    train(&[&"seal", &bundle]).ok();
     train(&[&"phantom", &"echo", &"--count", &PATIENTS.to_string(), &"--output", &data]).ok();
     fs::create_dir_all(&run).unwrap();
     fs::copy(recipe("echo"), run.join("recipe.yaml")).unwrap();

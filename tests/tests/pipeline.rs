@@ -149,7 +149,7 @@ impl Pipeline {
             let report = ldseg(&[&"verify", &"--bundle", &bundle, &"--engine", &engine.name(), &"--json"]).ok();
             let report: Value = serde_json::from_str(&report).unwrap();
             assert_eq!((&report["passed"], &report["engine"]), (&Value::Bool(true), &engine.name().into()));
-            assert_eq!(report["checks"].as_array().unwrap().len(), 6);
+            assert_eq!(report["checks"].as_array().unwrap().len(), 8);
         }
     }
 

@@ -80,6 +80,13 @@ enum Command {
     /// Learn from patients kept for it how far a bundle's answers can be believed, and write that into the bundle:
     /// temperature, expected Dice, intervals about what is measured, and which images are of the right kind.
     Calibrate(CalibrateArgs),
+    /// Write manifest.sha256 anew, after an edit of a bundle's manifest that is meant.
+    ///
+    /// The manifest and every file are checked first. `ldseg` refuses a bundle whose manifest differs from it.
+    Seal {
+        /// The bundle's folder.
+        bundle: PathBuf,
+    },
     /// Write a bundle from the weights of the published Keras release.
     ImportKeras {
         /// Folder with labelEncoder.hdf5, imageEncoder.hdf5, denoiser.hdf5 and labelDecoder.hdf5 (for volumes
@@ -268,6 +275,7 @@ fn run(args: Args) -> Result<ExitCode> {
             }
         }
         Command::Export { run, output, checkpoint } => ldseg_trainer::export::export_run(&run, checkpoint, &output)?,
+        Command::Seal { bundle } => ldseg::bundle::seal(&bundle)?,
         Command::Calibrate(args) => {
             let table = args.run()?;
             // A reader that has left, as `head` does, is no error.

@@ -39,7 +39,8 @@ impl LimitArgs {
     /// Half of the memory is for what is read: more than one form of it is in memory at a time.
     pub(crate) fn limits(self) -> Limits {
         let mut limits = Limits::default();
-        (limits.frame_samples, limits.frames) = (self.max_pixels, self.max_frames);
+        (limits.frame_samples, limits.frame_pixels, limits.frames) =
+            (self.max_pixels, self.max_pixels, self.max_frames);
         limits.decoded_bytes = self.bytes() / 2;
         limits
     }
@@ -50,11 +51,10 @@ impl LimitArgs {
 }
 
 impl BudgetArgs {
-    /// What could not be segmented is not read: colour may have three samples where the bundle takes one.
+    /// What could not be segmented is not read.
     pub(crate) fn limits(self, manifest: &Manifest, options: &SegmentOptions) -> Limits {
         let mut limits = self.limits.limits();
-        let samples = self.budget().voxels(manifest, options.kept_samples()).saturating_mul(manifest.channels.max(3));
-        limits.frame_samples = limits.frame_samples.min(samples);
+        limits.frame_pixels = limits.frame_pixels.min(self.budget().voxels(manifest, options.kept_samples()));
         limits
     }
 

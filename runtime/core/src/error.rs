@@ -1,7 +1,11 @@
 //! The one error type: an opaque struct with a stable kind, a message and, where there is one, a source.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::{error::Error as StdError, fmt, path::Path};
+use std::{
+    error::Error as StdError,
+    fmt::{self, Write},
+    path::Path,
+};
 
 /// What went wrong, for a caller that wants to react to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,14 +83,23 @@ pub fn catch_panic<T>(kind: ErrorKind, what: &str, body: impl FnOnce() -> Result
     })
 }
 
-/// Shows the message and, after a colon, the chain of causes.
+/// Shows the message and, after a colon, the chain of causes. Control characters, which may come from a file, are escaped; line
+/// ends and tabs are not.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        let mut text = self.message.clone();
         let mut cause = self.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            text.push_str(": ");
+            text.push_str(&error.to_string());
             cause = error.source();
+        }
+        for character in text.chars() {
+            if character.is_control() && !matches!(character, '\n' | '\t') {
+                write!(f, "{}", character.escape_unicode())?;
+            } else {
+                f.write_char(character)?;
+            }
         }
         Ok(())
     }

@@ -61,6 +61,7 @@ pub mod image;
 pub mod metrics;
 #[doc(hidden)]
 pub mod names;
+mod onnx;
 #[doc(hidden)]
 pub mod preprocess;
 #[doc(hidden)]

@@ -22,8 +22,8 @@ mod windowed;
 
 use windowed::Blended;
 
-/// Samples that pass the denoiser as one batch; more are run in groups.
-const MAX_BATCH: usize = 16;
+/// What rounding may do to a probability, or to the sum of 256 of them as halves.
+const PROBABILITY_ERROR: f32 = 1e-3;
 /// Voxels that pass the decoder as one batch, as its feature maps at full size dominate the memory.
 const MAX_DECODER_VOXELS: usize = 1 << 18;
 /// Steps of a sampler that is not the bundle's default, where that is `direct` and says nothing about steps.
@@ -297,6 +297,11 @@ impl Segmenter {
         join(groups)
     }
 
+    /// The most samples that denoiser and label decoder take as one batch.
+    pub(crate) fn max_batch(&self) -> usize {
+        self.denoiser.max_batch().min(self.label_decoder.max_batch())
+    }
+
     /// The image encoder: `[N, C, ...]` -> `z_i`.
     ///
     /// # Errors
@@ -316,9 +321,11 @@ impl Segmenter {
     /// The label decoder: `[N, latent...]` -> class probabilities `[N, K, ...]`.
     ///
     /// # Errors
-    /// Those of [`Network::run`].
+    /// Those of [`Network::run`]; [`ErrorKind::Engine`] where what it gives are no probabilities.
     pub fn decode(&mut self, z: &Tensor) -> Result<Tensor> {
-        only(self.label_decoder.run(&[z])?)
+        let probabilities = only(self.label_decoder.run(&[z])?)?;
+        check_probabilities(&probabilities)?;
+        Ok(probabilities)
     }
 
     /// The image the way round that the networks take, and the turn back to its own.
@@ -350,8 +357,9 @@ impl Segmenter {
     ) -> Result<(Tensor, Tensor)> {
         let z_i = timed(&mut timings.image_encoder, || self.encode_image(input))?;
         let start = Instant::now();
+        let batch = self.denoiser.max_batch();
         let mut groups = Vec::new();
-        for (keys, z_t) in keys.chunks(MAX_BATCH).zip(z_t.axis_chunks_iter(Axis(0), MAX_BATCH)) {
+        for (keys, z_t) in keys.chunks(batch).zip(z_t.axis_chunks_iter(Axis(0), batch)) {
             let z_i = concatenate(Axis(0), &vec![z_i.view(); keys.len()]).map_err(shapes)?;
             let request = SampleRequest {
                 schedule: &self.schedule,
@@ -373,7 +381,7 @@ impl Segmenter {
     /// Hands the probabilities `[n, K, ...]` of a few samples at a time to `take`, in order.
     fn decode_in_groups(&mut self, z: &Tensor, timings: &mut Timings, take: &mut dyn FnMut(Tensor)) -> Result<()> {
         let voxels: usize = self.manifest.input_size.iter().product();
-        let group = (MAX_DECODER_VOXELS / voxels).clamp(1, MAX_BATCH);
+        let group = (MAX_DECODER_VOXELS / voxels).clamp(1, self.label_decoder.max_batch());
         for z in z.axis_chunks_iter(Axis(0), group) {
             take(timed(&mut timings.label_decoder, || self.decode(&z.to_owned()))?);
         }
@@ -411,6 +419,25 @@ fn no_samples() -> Error {
 
 fn shapes(e: ndarray::ShapeError) -> Error {
     Error::with_source(ErrorKind::ShapeMismatch, "the samples have different shapes", e)
+}
+
+/// Whether `[N, K, ...]` are probabilities: each from 0 to 1, and 1 in sum over the classes.
+fn check_probabilities(probabilities: &Tensor) -> Result<()> {
+    let within = |value: f32| (-PROBABILITY_ERROR..=1.0 + PROBABILITY_ERROR).contains(&value);
+    let fail = |what: String| {
+        Error::new(
+            ErrorKind::Engine,
+            format!("the label decoder gives {what}, expected probabilities from 0 to 1 of sum 1"),
+        )
+    };
+    if let Some(value) = probabilities.iter().find(|&&value| !within(value)) {
+        return Err(fail(format!("{value}")));
+    }
+    let sums = probabilities.sum_axis(Axis(1));
+    match sums.iter().find(|&&sum| !((sum - 1.0).abs() <= PROBABILITY_ERROR)) {
+        Some(sum) => Err(fail(format!("classes of sum {sum}"))),
+        None => Ok(()),
+    }
 }
 
 fn only(mut outputs: Vec<Tensor>) -> Result<Tensor> {

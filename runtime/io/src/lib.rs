@@ -103,6 +103,10 @@ pub fn check_whole(path: &Path) -> Result<()> {
             Format::Nifti { compressed } => nifti::read_stack(path, compressed).map(drop),
             #[cfg(feature = "dicom")]
             Format::Dicom => dicom::check_whole(path),
+            // The decoder does not miss the end.
+            Format::Picture(::image::ImageFormat::Png) if !picture::png_has_end(&Limits::default().read(path)?) => {
+                Err(Error::new(ErrorKind::Format, "is not a readable PNG: it ends before its end chunk"))
+            }
             _ => read_recording(path).map(drop),
         }
     };

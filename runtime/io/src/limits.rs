@@ -15,6 +15,8 @@ const VALUE: usize = 4;
 pub struct Limits {
     /// Samples (pixels or voxels times channels) of one picture, frame or volume.
     pub frame_samples: usize,
+    /// Pixels or voxels of it, whatever its channels.
+    pub frame_pixels: usize,
     /// Frames of a cine.
     pub frames: usize,
     /// Bytes that a file takes in memory: as it is stored where it is read as a whole, and decoded.
@@ -26,7 +28,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 2^28 samples a frame (16384 x 16384 grey, 512 x 512 x 1024), 10,000 frames, 2 GiB decoded, 64 sequences deep.
     fn default() -> Self {
-        Self { frame_samples: 1 << 28, frames: 10_000, decoded_bytes: 2 << 30, depth: 64 }
+        Self { frame_samples: 1 << 28, frame_pixels: 1 << 28, frames: 10_000, decoded_bytes: 2 << 30, depth: 64 }
     }
 }
 
@@ -59,6 +61,11 @@ impl Limits {
         if axes.contains(&0) || channels == 0 {
             return fail(format!("is empty: its size is {axes:?}, expected 1 or more each"));
         }
+        let pixels = axes.iter().try_fold(1_usize, |pixels, &axis| pixels.checked_mul(axis));
+        if pixels.is_none_or(|pixels| pixels > self.frame_pixels) {
+            let most = self.frame_pixels;
+            return fail(format!("has size {axes:?}, expected at most {most} pixels or voxels"));
+        }
         let samples = axes.iter().try_fold(channels, |samples, &axis| samples.checked_mul(axis));
         let Some(samples) = samples.filter(|samples| *samples <= self.frame_samples) else {
             let most = self.frame_samples;
@@ -77,7 +84,7 @@ impl Limits {
     /// [`ErrorKind::Format`] where a frame is empty, or a limit is passed.
     pub(crate) fn check(&self, frames: usize, shape: [usize; 3], size: usize) -> Result<()> {
         let fail = |message: String| Err(Error::new(ErrorKind::Format, message));
-        let [height, width, _] = shape;
+        let [height, width, channels] = shape;
         if shape.contains(&0) {
             return fail(format!("is empty: its size is {width} x {height} pixels, expected 1 or more each"));
         }
@@ -86,6 +93,10 @@ impl Limits {
             let most = self.frame_samples;
             return fail(format!("has frames of {width} x {height} pixels, expected at most {most} samples a frame"));
         };
+        if samples / channels > self.frame_pixels {
+            let most = self.frame_pixels;
+            return fail(format!("has frames of {width} x {height} pixels, expected at most {most}"));
+        }
         if frames > self.frames {
             return fail(format!("has {frames} frames, expected at most {}", self.frames));
         }
@@ -119,8 +130,9 @@ mod tests {
         limits.check_still(&[512, 512, 1024], 1, 0).unwrap();
         for (axes, channels, size, expected) in [
             (&[4, 0][..], 1, 1, "is empty"),
-            (&[usize::MAX, 2], 1, 1, "expected at most 268435456 samples"),
-            (&[16_384, 16_385], 1, 1, "expected at most 268435456 samples"),
+            (&[usize::MAX, 2], 1, 1, "expected at most 268435456 pixels or voxels"),
+            (&[16_384, 16_385], 1, 1, "expected at most 268435456 pixels or voxels"),
+            (&[16_384, 16_384], 3, 1, "with 3 channels, expected at most 268435456 samples"),
             (&[16_384, 16_384], 1, 8, "takes more than 2048 MiB"),
         ] {
             let error = limits.check_still(axes, channels, size).unwrap_err();

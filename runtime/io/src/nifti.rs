@@ -304,7 +304,7 @@ mod tests {
         assert!(message("a.nii", &file(false, [3, 2, 2, 0, 0, 0, 0, 0], 2, 0.0, &[])).contains("[2, 2, 0]"));
         let most = i16::MAX;
         let absurd = file(false, [3, most, most, most, 0, 0, 0, 0], 2, 0.0, &[]);
-        assert!(message("a.nii", &absurd).contains("at most 268435456 samples"));
+        assert!(message("a.nii", &absurd).contains("at most 268435456 pixels or voxels"));
         let bomb = file(false, [3, 600, 600, 600, 0, 0, 0, 0], 64, 0.0, &[]);
         assert!(message("a.nii.gz", &gzip(&bomb)).contains("truncated"));
         assert!(message("a.nii", &file(false, [3, 2, -2, 2, 0, 0, 0, 0], 2, 0.0, &[])).contains("-2"));

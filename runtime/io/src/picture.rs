@@ -101,6 +101,11 @@ pub(super) fn jpeg_is_complete(bytes: &[u8]) -> Option<bool> {
     }
 }
 
+/// Whether a PNG ends as it has to: with an empty chunk and its checksum.
+pub(super) fn png_has_end(bytes: &[u8]) -> bool {
+    bytes.ends_with(b"\0\0\0\0IEND\xAE\x42\x60\x82")
+}
+
 /// What the first image file directory of a TIFF says.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tiff {

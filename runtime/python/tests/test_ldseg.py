@@ -6,6 +6,7 @@ it: a JSON document beside raw labels and probabilities.
 
 import json
 import os
+import signal
 import sys
 import threading
 import unittest
@@ -136,6 +137,60 @@ class Segmenting(unittest.TestCase):
         np.testing.assert_array_equal(results[0], PROBABILITIES)
         for seed in (1, 2):
             np.testing.assert_array_equal(results[seed], self.segmenter.segment(FRAME, seed=seed).probabilities)
+
+
+class Processes(unittest.TestCase):
+    def in_a_fork(self, work):
+        """What `work` returns in a child of this process, or fails with, as text; the child is killed after a minute."""
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                signal.alarm(60)
+                answer = str(work())
+            except Exception as error:
+                answer = f"{type(error).__name__}: {error}"
+            os.write(writer, answer.encode())
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as answers:
+            answer = answers.read()
+        self.assertEqual(os.waitpid(child, 0)[1], 0, "the child ends by itself")
+        return answer
+
+    @unittest.skipUnless(hasattr(os, "fork"), "no fork")
+    def test_a_fork_loads_its_own_and_is_told_so(self):
+        segmenter = ldseg.Segmenter(BUNDLE, threads=2)
+        segmenter.segment(FRAME)
+        self.assertRegex(self.in_a_fork(lambda: segmenter.segment(FRAME)), "EngineError: .*load them after the fork")
+
+        def anew():
+            return np.array_equal(ldseg.Segmenter(BUNDLE, threads=2).segment(FRAME).labels, LABELS)
+
+        self.assertEqual(self.in_a_fork(anew), "True")
+        np.testing.assert_array_equal(segmenter.segment(FRAME).labels, LABELS)
+
+    @unittest.skipUnless(hasattr(signal, "setitimer"), "no timer")
+    def test_a_signal_arrives_between_steps(self):
+        segmenter = ldseg.Segmenter(BUNDLE, threads=1)
+        steps = []
+
+        def interrupt(*_):
+            steps.append("seen")
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with self.assertRaises(KeyboardInterrupt):
+                # Hours of work: the interpreter by itself hands a signal over when the call has returned.
+                result = segmenter.segment(FRAME, sampler="ddim", steps=999, samples=1000)
+                self.fail(f"all {result.steps} steps were done")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        self.assertEqual(steps, ["seen"])
+        np.testing.assert_array_equal(segmenter.segment(FRAME).labels, LABELS)
 
 
 class Loading(unittest.TestCase):

@@ -226,6 +226,7 @@ mod tests {
         };
         let dataset = Arc::new(Dataset {
             digests: vec![],
+            spacing_known: Vec::new(),
             notes: Vec::new(),
             cases: Vec::new(),
             samples: (0..5).map(sample).collect(),

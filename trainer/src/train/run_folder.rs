@@ -264,7 +264,7 @@ mod tests {
     fn data(cases: &[(&str, &str)]) -> Dataset {
         let cases: Vec<Case> = cases.iter().map(|(name, patient)| case(name, patient)).collect();
         let digests = cases.iter().map(|case| format!("digest of {}", case.name)).collect();
-        Dataset { cases, samples: vec![], digests, notes: vec![] }
+        Dataset { cases, samples: vec![], digests, spacing_known: vec![], notes: vec![] }
     }
 
     fn names(cases: &[Case]) -> Vec<&str> {

@@ -269,12 +269,16 @@ mod tests {
             fs::write(temp.path().join(name), "x").unwrap();
         }
         let queue = Queue::new(8, WhenFull::Wait);
-        watch(temp.path(), Some(Duration::from_millis(100)), &queue).unwrap();
-        queue.close();
         let mut names = Vec::new();
-        while let Some((Waiting { content: Content::File(path), .. }, _)) = queue.pop() {
-            names.push(path.file_name().unwrap().to_owned());
-        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                watch(temp.path(), Some(Duration::from_millis(100)), &queue).unwrap();
+                queue.close();
+            });
+            while let Some((Waiting { content: Content::File(path), .. }, _)) = queue.pop() {
+                names.push(path.file_name().unwrap().to_owned());
+            }
+        });
         assert_eq!(names, ["a.png", "b.png"]);
         assert_eq!(watch(&temp.path().join("no"), None, &queue).unwrap_err().kind(), ErrorKind::Io);
     }

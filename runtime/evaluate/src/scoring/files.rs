@@ -129,7 +129,13 @@ fn no_images(folder: &Path, content: &FolderContent) -> Error {
 /// What a folder holds, but for lists of patients, which are read.
 fn list(folder: &Path) -> Result<FolderContent> {
     let mut content = images_in(folder)?;
-    content.left_out.retain(|path| !is_patient_list(path));
+    // What `ldseg segment --json` writes beside a label map.
+    let names: BTreeSet<String> = content.images.iter().filter_map(|path| output_name(path)).collect();
+    let result = |path: &Path| {
+        path.extension().is_some_and(|extension| extension == "json")
+            && path.file_stem().is_some_and(|stem| names.contains(&*stem.to_string_lossy()))
+    };
+    content.left_out.retain(|path| !is_patient_list(path) && !result(path));
     Ok(content)
 }
 
@@ -283,7 +289,7 @@ mod tests {
 
     #[test]
     fn what_a_file_holds_decides_and_what_is_left_out_is_named() {
-        let (files, labels) = (folder(&["notes.txt"]), folder(&["sub/notes.txt", "patient_ids.csv"]));
+        let (files, labels) = (folder(&["notes.txt", "IM000001.json"]), folder(&["sub/notes.txt", "patient_ids.csv"]));
         for dir in [&files, &labels] {
             for name in ["IM000001", "1.2.840.5"] {
                 let mut picture = png::Encoder::new(fs::File::create(dir.path().join(name)).unwrap(), 1, 1);

@@ -472,8 +472,11 @@ fn slices_of_a_volume_and_tiles_are_no_cine() {
         sequence(tags::PLANE_POSITION_SEQUENCE, vec![vec![place]])
     };
     let in_volume = |z: usize| {
-        let place =
-            DataElement::new(tags::IMAGE_POSITION_VOLUME, VR::FD, PrimitiveValue::F64([0.0, 0.0, z as f64].into()));
+        let place = DataElement::new(
+            tags::IMAGE_POSITION_VOLUME,
+            VR::FD,
+            PrimitiveValue::F64([0.0, 0.0, z as f64].into_iter().collect()),
+        );
         sequence(tags::PLANE_POSITION_VOLUME_SEQUENCE, vec![vec![place]])
     };
     let turned = |n: usize| {
