@@ -11,6 +11,7 @@ command in another way than by an error, or leaves a broken file under a final n
 
 import argparse
 import gzip
+import hashlib
 import json
 import math
 import os
@@ -290,7 +291,7 @@ def run_inputs(ldseg, before):
         shutil.copytree(BUNDLE, resampling)
         manifest = (BUNDLE / "manifest.yaml").read_text()
         changed = manifest.replace("spacing: stretch", "spacing:\n  resample: [1.0, 1.0]")
-        (resampling / "manifest.yaml").write_text(changed)
+        write_manifest(resampling, changed)
 
         def row(name, path, what, bundle=BUNDLE, info=True):
             nonlocal fine
@@ -315,11 +316,17 @@ def run_inputs(ldseg, before):
         row("zero", Path("/dev/zero"), "a device without an end")
         bad = folder / "brackets"
         shutil.copytree(BUNDLE, bad)
-        (bad / "manifest.yaml").write_text("[" * 400_000)
+        write_manifest(bad, "[" * 400_000)
         good = folder / "good.png"
         good.write_bytes(grey_png(40, 30, lambda x, y: x + y))
         row("brackets", good, "a manifest of 400,000 brackets", bad, info=False)
     return fine
+
+
+def write_manifest(bundle, text):
+    """With its hash, as a bundle has it."""
+    (bundle / "manifest.yaml").write_text(text)
+    (bundle / "manifest.sha256").write_text(f"{hashlib.sha256(text.encode()).hexdigest()}  manifest.yaml\n")
 
 
 def size(path):
