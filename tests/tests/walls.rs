@@ -52,8 +52,9 @@ const CORE: &[&str] = &[
     "windows",
     "preprocess",
     "calibration",
-    "engine",
+    "spec",
     "onnx",
+    "engine",
     "bundle",
     "budget",
     "segmenter",
@@ -162,6 +163,7 @@ fn modules_of_core_use_those_below_them_only() {
         for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
             for used in line.split("crate::").skip(1) {
                 let name: String = used.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                assert!(!(used.starts_with('{') && used.contains("::")), "{}: a line for each module", inner.display());
                 // What begins with a capital letter, a list or a macro of this crate comes from its root.
                 if name.is_empty() || used[name.len()..].starts_with(['!', '(']) {
                     continue;
@@ -171,7 +173,7 @@ fn modules_of_core_use_those_below_them_only() {
             }
         }
     }
-    assert!(seen > 50, "{seen} uses of modules");
+    assert!(seen > 30, "{seen} uses of modules");
 }
 
 #[test]

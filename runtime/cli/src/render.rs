@@ -13,7 +13,6 @@ use ldseg_evaluate::robustness::Corruption;
 use ldseg_evaluate::scoring::{labels_of, read_classes};
 use ldseg_io::case_name;
 use ldseg_recording::{Prepared, Wish};
-use ndarray::Axis;
 
 use super::robustness::corruptions;
 use super::segment::SamplingArgs;
@@ -85,7 +84,7 @@ struct Scene {
     segmenter: Segmenter,
     /// All of it.
     image: Image,
-    /// What of it is segmented and shown, where it is not all.
+    /// What of it is segmented, where it is not all.
     part: Option<Region>,
     options: SegmentOptions,
     view: View,
@@ -108,21 +107,16 @@ pub(super) fn run(command: RenderCommand) -> anyhow::Result<Outcome> {
 fn draw_robustness(args: RobustnessArgs) -> anyhow::Result<()> {
     let (input, output) = (args.figure.input.clone(), args.figure.output.clone());
     let classes = args.classes.as_deref().map(read_classes).transpose()?;
-    let Scene { mut segmenter, mut image, part, options, view } = scene(args.figure)?;
+    let Scene { mut segmenter, image, part, options, view } = scene(args.figure)?;
     let count = segmenter.manifest().classes.len();
     if let Some(classes) = classes.as_ref().filter(|classes| classes.len() != count) {
         let message = format!("{} classes are listed, but the bundle has {count}", classes.len());
         return Err(Error::new(ErrorKind::Setting, message).into());
     }
-    let mut reference = labels_of(&image, &input, &args.labels, classes.as_deref(), count)?;
-    if let Some(part) = part {
-        image = part.crop(&image)?;
-        reference.slice_axis_inplace(Axis(0), (part.top..part.top + part.height).into());
-        reference.slice_axis_inplace(Axis(1), (part.left..part.left + part.width).into());
-    }
+    let reference = labels_of(&image, &input, &args.labels, classes.as_deref(), count)?;
     let name = case_name(&input).unwrap_or_default();
     let strengths = std::iter::once(0.0).chain(args.corruption.strengths(args.levels)).collect();
-    let study = Study { name: &name, corruption: args.corruption, strengths, seed: args.corruption_seed };
+    let study = Study { name: &name, corruption: args.corruption, strengths, seed: args.corruption_seed, part };
     let (figure, levels) =
         robustness(&mut segmenter, &image, &reference, &study, &options, view).map_err(|e| e.in_file(&input))?;
     figure.write(&output)?;

@@ -68,6 +68,7 @@ pub mod preprocess;
 pub mod queue;
 #[doc(hidden)]
 pub mod segmenter;
+mod spec;
 #[doc(hidden)]
 pub mod sum;
 #[doc(hidden)]

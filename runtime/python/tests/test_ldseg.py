@@ -69,17 +69,19 @@ class Segmenting(unittest.TestCase):
 
     def test_colour_is_segmented_by_its_luminance_and_that_is_noted(self):
         colour = np.stack([FRAME, FRAME // 2, FRAME // 4], axis=-1)
-        result = self.segmenter.segment(colour)
+        result = self.segmenter.segment(colour, spacing=0.5)
         self.assertEqual(result.notes, ["is in colour, and its luminance is taken"])
         weights = np.array([0.299, 0.587, 0.114], np.float32)
         grey = (colour.astype(np.float32) * weights).sum(axis=-1, dtype=np.float32)
-        found = self.segmenter.segment(grey)
+        found = self.segmenter.segment(grey, spacing=0.5)
         self.assertEqual(found.notes, [])
         self.assertGreater((found.labels == result.labels).mean(), 0.999)
-        self.assertEqual(self.segmenter.segment(np.stack([FRAME] * 3, axis=-1)).notes, [])
+        self.assertEqual(self.segmenter.segment(np.stack([FRAME] * 3, axis=-1), spacing=0.5).notes, [])
 
     def test_without_a_spacing_nothing_is_measured(self):
-        self.assertIsNone(self.segmenter.segment(FRAME).measurements)
+        result = self.segmenter.segment(FRAME)
+        self.assertIsNone(result.measurements)
+        self.assertEqual(result.notes, ["is not measured: its pixel spacing is not known"])
 
     def test_wrong_images_and_settings_are_python_exceptions(self):
         def refused(exception, text, image=FRAME, **settings):

@@ -7,15 +7,14 @@
 
 #[cfg(feature = "ort")]
 mod ort;
-mod spec;
 #[cfg(feature = "tract")]
 mod tract;
 
 use std::path::{Path, PathBuf};
 
-pub use spec::{NetworkSpec, TensorSpec};
-
 use crate::onnx::Model;
+use crate::spec::with_batch;
+pub use crate::spec::{NetworkSpec, TensorSpec};
 use crate::{Error, ErrorKind, Result, Tensor};
 
 /// Samples that are run as one batch at most.
@@ -232,11 +231,6 @@ fn check_shapes(name: &str, side: &str, specs: &[TensorSpec], tensors: &[&Tensor
         }
     }
     Ok(())
-}
-
-/// The concrete shape for `batch` samples.
-pub(crate) fn with_batch(spec: &TensorSpec, batch: usize) -> Vec<usize> {
-    spec.shape.iter().enumerate().map(|(axis, &size)| if axis == 0 && size == 0 { batch } else { size }).collect()
 }
 
 /// The C-ordered values of a tensor, copied only where it is not C-ordered.

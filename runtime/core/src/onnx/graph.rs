@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::operators::{self, Value};
 use super::{MIN_OPSET, Model, fail, tensor::FLOAT};
 use crate::Result;
-use crate::engine::{NetworkSpec, with_batch};
+use crate::spec::{NetworkSpec, with_batch};
 
 /// Ten times what the largest network of ours has. tract plans them in seconds.
 const MAX_NODES: usize = 5_000;
