@@ -135,7 +135,8 @@ impl Pipeline {
 
         train(&[&"export", &run, &"--output", &bundle]).ok();
         let files = contents(&bundle);
-        assert!(files.len() == FILES.len() + 1 && FILES.iter().all(|file| files.contains_key(*file)));
+        // The manifest and its hash beside them.
+        assert!(files.len() == FILES.len() + 2 && FILES.iter().all(|file| files.contains_key(*file)));
         bundle
     }
 

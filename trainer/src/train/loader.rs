@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn label_maps_are_redrawn_below_the_last_timestep_alone() {
         let plain = LoaderSpec { batch_size: 8, repeats: 4, ..spec(false) };
-        let augmentation = Augmentation { label_scale: 0.3, ..plain.augmentation.clone() };
+        let augmentation = Augmentation { label_elastic: 0.1, ..plain.augmentation.clone() };
         let (batch, redrawn) = (plain.batch(0), LoaderSpec { augmentation, ..plain.clone() }.batch(0));
         assert_eq!((&batch.image, &batch.timesteps), (&redrawn.image, &redrawn.timesteps));
         let mut seen = [0; 2];
