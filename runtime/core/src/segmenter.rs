@@ -434,7 +434,7 @@ fn check_probabilities(probabilities: &Tensor) -> Result<()> {
         return Err(fail(format!("{value}")));
     }
     let sums = probabilities.sum_axis(Axis(1));
-    match sums.iter().find(|&&sum| !((sum - 1.0).abs() <= PROBABILITY_ERROR)) {
+    match sums.iter().find(|&&sum| sum.is_nan() || (sum - 1.0).abs() > PROBABILITY_ERROR) {
         Some(sum) => Err(fail(format!("classes of sum {sum}"))),
         None => Ok(()),
     }

@@ -118,12 +118,14 @@ fn configured(library: &Path, environment: &Environment, options: &EngineOptions
     let builder = SessionBuilder::new(environment)?
         .with_intra_threads(options.threads)?
         .with_inter_threads(1)?
-        .with_deterministic_compute(true)?
-        // Versions before 1.23 have no number for the highest level, but one for all of them, which there is the same.
-        .with_optimization_level(GraphOptimizationLevel::Level3)
-        .or_else(|e| e.recover().with_optimization_level(GraphOptimizationLevel::All))?
-        // Never a guess by the file's bytes.
-        .with_config_entry("session.load_model_format", "ONNX")?;
+        .with_deterministic_compute(true)?;
+    // Versions before 1.23 have no number for the highest level, but one for all of them, which there is the same.
+    let builder = match builder.with_optimization_level(GraphOptimizationLevel::Level3) {
+        Ok(builder) => builder,
+        Err(e) => e.recover().with_optimization_level(GraphOptimizationLevel::All)?,
+    };
+    // Never a guess by the file's bytes.
+    let builder = builder.with_config_entry("session.load_model_format", "ONNX")?;
     if version(library) < Some(SPINS_BRIEFLY.to_vec()) {
         return Ok(builder.with_intra_op_spinning(false)?);
     }
