@@ -237,9 +237,15 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("a.png");
         fs::write(&path, "ha").unwrap();
+        // Longer than a busy machine lets a thread wait; whoever waits for a frame after that is told that there is none.
+        let idle = Some(SETTLED * 3);
+        let watching = |queue: &Queue<Waiting>| {
+            watch(temp.path(), idle, queue).unwrap();
+            queue.close();
+        };
         let queue = Queue::new(8, WhenFull::Wait);
         std::thread::scope(|scope| {
-            scope.spawn(|| watch(temp.path(), Some(Duration::from_millis(1)), &queue).unwrap());
+            scope.spawn(|| watching(&queue));
             // Half of it could not be read.
             let (index, name, unsettled) = next(&queue);
             assert_eq!((index, name.as_str()), (0, "a.png"));
@@ -254,8 +260,9 @@ mod tests {
             assert_eq!((index, unsettled.is_none()), (0, true));
         });
         // Nothing is left to wait for; what is written anew is a new frame.
+        let queue = Queue::new(8, WhenFull::Wait);
         std::thread::scope(|scope| {
-            scope.spawn(|| watch(temp.path(), Some(SETTLED / 2), &queue).unwrap());
+            scope.spawn(|| watching(&queue));
             assert_eq!(next(&queue).0, 0);
             fs::write(&path, "another").unwrap();
             assert_eq!(next(&queue).0, 1);
