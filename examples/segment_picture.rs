@@ -9,9 +9,11 @@
 use std::path::Path;
 
 use anyhow::bail;
-use ldseg::{EngineOptions, SegmentOptions, Segmenter};
+use ldseg::{EngineOptions, FrameOptions, SegmentOptions, Segmenter};
 use ldseg_io::write_labels;
-use ldseg_recording::{Prepared, Wish, segment_image};
+use ldseg_recording::heart::LeftHeart;
+use ldseg_recording::results::FoundIn;
+use ldseg_recording::{Prepared, Runner, Wish};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,32 +22,38 @@ fn main() -> anyhow::Result<()> {
         [bundle, image, output, spacing] => (bundle, image, output, Some([spacing.parse()?; 2])),
         _ => bail!("expected BUNDLE IMAGE LABELS.png [PIXEL_SPACING_MM]"),
     };
-    let mut segmenter = Segmenter::load(Path::new(bundle), &EngineOptions::default())?;
-    let options = SegmentOptions::defaults(segmenter.manifest());
+    let segmenter = Segmenter::load(Path::new(bundle), &EngineOptions::default())?;
+    // What the bundle declares to be measured, if anything.
+    let heart = LeftHeart::of(segmenter.manifest());
 
     // Opens the file and decides which channels and which spacing count. A spacing that is given wins over the file's.
     let prepared = Prepared::open(&[image.into()], segmenter.manifest().channels, &Wish::pixels_of(spacing))?;
-    let answer = segment_image(&mut segmenter, prepared.still()?, &options)?;
-
+    if prepared.is_cine() {
+        bail!("{image}: is a cine, expected one image");
+    }
+    let segment = SegmentOptions::defaults(segmenter.manifest());
+    let mut runner = Runner::new(segmenter, FrameOptions { segment, warm_start: None, deadline: None })?;
     // The label map has the image's size, and the class index as grey value.
-    let found = &answer.segmentation;
-    write_labels(Path::new(output), &found.labels, &prepared.form())?;
-    for (index, class) in segmenter.manifest().classes.iter().enumerate() {
-        let count = found.labels.iter().filter(|&&label| usize::from(label) == index).count();
-        let [r, g, b] = class.colour;
-        println!("{} (#{r:02x}{g:02x}{b:02x}): {count} pixels", class.name);
-    }
-    let sum: f64 = found.uncertainty.iter().map(|&value| f64::from(value)).sum();
-    println!("mean uncertainty: {:.6}", sum / found.uncertainty.len() as f64);
+    let form = prepared.form();
+    let found = runner.run(&prepared, heart.as_ref(), &mut |_image, segmentation| {
+        write_labels(Path::new(output), &segmentation.labels, &form)
+    })?;
 
-    // Of a bundle that declares this measure, an image of its kind and a known spacing.
-    let measured = [("left ventricle", &answer.measured.left_ventricle), ("left atrium", &answer.measured.left_atrium)];
-    for (name, chamber) in measured {
-        let Some(chamber) = chamber else { continue };
-        let (area, axis, volume) = (chamber.area_cm2, chamber.long_axis_mm, chamber.volume_ml);
-        println!("{name}: {area:.3} cm2, long axis {axis:.3} mm, volume {volume:.3} ml");
+    for (class, found) in runner.segmenter().manifest().classes.iter().zip(&found.classes) {
+        let [r, g, b] = class.colour;
+        println!("{} (#{r:02x}{g:02x}{b:02x}): {} pixels", class.name, found.voxels);
     }
-    for note in prepared.decisions().notes().into_iter().chain(answer.notes()) {
+    println!("mean uncertainty: {:.6}", found.mean_uncertainty);
+
+    // Of a bundle that declares this measure, an image of its kind, in one view, and a known spacing.
+    if let FoundIn::Still { measured, .. } = &found.kind {
+        for (name, chamber) in [("left ventricle", &measured.left_ventricle), ("left atrium", &measured.left_atrium)] {
+            let Some(chamber) = chamber else { continue };
+            let (area, axis, volume) = (chamber.area_cm2, chamber.long_axis_mm, chamber.volume_ml);
+            println!("{name}: {area:.3} cm2, long axis {axis:.3} mm, volume {volume:.3} ml");
+        }
+    }
+    for note in &found.notes {
         eprintln!("note: {image}: {note}");
     }
     Ok(())

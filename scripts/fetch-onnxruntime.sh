@@ -5,7 +5,7 @@
 # installed. This is the build for CPUs; for a GPU, name a library of your own in ORT_DYLIB_PATH.
 set -euo pipefail
 
-# The engine takes any from 1.17 on. The last release with a wheel for Intel Macs is an older one.
+# The engine takes any from 1.19 on, the oldest that PyPI has as a library. The last release with a wheel for Intel Macs is an older one.
 version=1.32.0
 if [ "$(uname -sm)" = "Darwin x86_64" ]; then
     version=1.23.2
@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 folder=$PWD/.ldseg/onnxruntime
 
 fail() {
-    printf 'error: %s\nInstead, set ORT_DYLIB_PATH to any libonnxruntime, version 1.17 or newer.\n' "$1" >&2
+    printf 'error: %s\nInstead, set ORT_DYLIB_PATH to any libonnxruntime, version 1.19 or newer.\n' "$1" >&2
     exit 1
 }
 

@@ -92,7 +92,9 @@ def main(bundle, images, output):
     for name in manifest["files"]:
         content = (output / name).read_bytes()
         manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-    (output / "manifest.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
+    text = yaml.safe_dump(manifest, sort_keys=False).encode()
+    (output / "manifest.yaml").write_bytes(text)
+    (output / "manifest.sha256").write_text(f"{hashlib.sha256(text).hexdigest()}  manifest.yaml\n")
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ say() {
 }
 
 say "building (the first time takes a while)"
-# The same packages and profile as the tests, so that nothing is compiled twice. Cargo names the executables itself:
-# their folder depends on CARGO_TARGET_DIR and on the user's configuration.
-executables=$(cargo build --release --locked --workspace --message-format=json-render-diagnostics |
+# The two commands alone: not the interfaces in C and Python, ONNX Runtime and the tests. Cargo names the executables
+# itself: their folder depends on CARGO_TARGET_DIR and on the user's configuration.
+executables=$(cargo build --release --locked -p ldseg-cli -p ldseg-trainer --message-format=json-render-diagnostics |
     sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 ldseg=$(grep '/ldseg$' <<<"$executables")
 train=$(grep '/ldseg-train$' <<<"$executables")

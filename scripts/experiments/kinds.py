@@ -3,9 +3,10 @@
 
     kinds.py --ldseg target/release/ldseg --bundle models/echo --images CAMUS --split RUN/split.yaml [--other NAME=DIR ...]
 
-Takes the images of the run's validation patients as they are, mirrored, turned, half covered and cropped wrongly, noise, and up to 100
-pictures of each other folder, and prints for each the median score, the area under the receiver operating characteristic
-curve against the images as they are, and the part that the bundle's threshold refuses. Needs numpy and Pillow.
+Takes the images of the run's validation patients as they are, mirrored, turned, half covered and cropped wrongly, noise, lines of text, and
+up to 100 pictures, or slices of NIfTI volumes across their last axis, of each other folder, and prints for each the median score, the
+area under the receiver operating characteristic curve against the images as they are, and the part that the bundle's
+threshold refuses. Needs numpy and Pillow, and nibabel for volumes.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 
 def changed(image):
@@ -32,6 +33,31 @@ def changed(image):
         "half covered": Image.fromarray(covered),
         "wrong crop": image.crop((0, 0, width // 2, height // 2)).resize(image.size),
     }
+
+
+def text(index):
+    """A frame of a report: lines of white letters on black."""
+    image = Image.new("L", (224, 224))
+    words = "PATIENT EDV ESV LVEF ml cm/s 54 % 2026-03-11 Vmax MI 1.3 TIS 0.8 FR 52 Hz depth 16.0 cm".split()
+    rng = random.Random(index)
+    for row in range(8, 216, 14):
+        line = " ".join(rng.choice(words) for _ in range(rng.randint(0, 6)))
+        ImageDraw.Draw(image).text((8, row), line, fill=rng.randint(150, 255))
+    return image
+
+
+def slices(volumes, most):
+    """Up to `most` pictures, spread over the middle halves of the volumes' last axes."""
+    if not volumes or not most:
+        return
+    import nibabel
+
+    for path in volumes:
+        data = np.asarray(nibabel.load(path).dataobj, float)
+        depth = data.shape[2]
+        for at in np.linspace(depth // 4, 3 * depth // 4, max(1, most // len(volumes))).astype(int):
+            one = data[:, :, at]
+            yield Image.fromarray(np.uint8(255 * (one - one.min()) / max(np.ptp(one), 1e-9)))
 
 
 def main():
@@ -59,12 +85,15 @@ def main():
             for kind, image in changed(Image.open(path).convert("L")).items():
                 keep(kind, index, image)
         for index in range(100):
+            keep("text", index, text(index))
             keep("noise", index, Image.fromarray(noise.integers(0, 256, (224, 224), dtype=np.uint8)))
         for other in args.other:
             name, _, place = other.partition("=")
             paths = sorted(path for path in Path(place).rglob("*.png") if not path.stem.endswith(("_gt", "_anno")))
             for index, path in enumerate(random.sample(paths, min(100, len(paths)))):
                 keep(name, index, Image.open(path).convert("L"))
+            for index, image in enumerate(slices(sorted(Path(place).rglob("*.nii*")), 100 if not paths else 0)):
+                keep(name, index, image)
 
         scores, refused = {}, {}
         for kind in sorted(path.name for path in folder.iterdir()):

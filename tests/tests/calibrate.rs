@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use image::GrayImage;
 use ldseg::bundle::Bundle;
+use ldseg_io::{read_image, read_labels, write_labels};
 use serde_json::Value;
 use yaml_serde::Mapping;
 
+use crate::orientation::stored_as;
 use crate::support::{MODELS, Ran, ldseg, recipe, repository, train};
 
 /// Synthetic patients: half of them count as trained on.
@@ -27,6 +29,7 @@ fn prepare(folder: &Path) -> [PathBuf; 3] {
     let mut keys: Mapping = yaml_serde::from_str(&fs::read_to_string(&manifest).unwrap()).unwrap();
     keys.remove("calibration").unwrap();
     fs::write(&manifest, yaml_serde::to_string(&keys).unwrap()).unwrap();
+    train(&[&"seal", &bundle]).ok();
     train(&[&"phantom", &"echo", &"--count", &PATIENTS.to_string(), &"--output", &data]).ok();
     fs::create_dir_all(&run).unwrap();
     fs::copy(recipe("echo"), run.join("recipe.yaml")).unwrap();
@@ -119,4 +122,44 @@ fn patients_that_were_trained_on_do_not_calibrate() {
     let missing = repository("models");
     let ran = train(&[&"calibrate", &"--bundle", &bundle, &"--run", &missing, &"--data", &data]);
     assert!(ran.code == Some(1) && ran.stderr.contains("split.yaml"), "{}", ran.stderr);
+}
+
+#[test]
+fn labels_that_are_stored_the_other_way_round_calibrate_alike() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = |name: &str| temp.path().join(name);
+    train(&[&"phantom", &"knee", &"--count", &"3", &"--output", &path("data")]).ok();
+    fs::create_dir(path("run")).unwrap();
+    fs::copy(recipe("knee"), path("run/recipe.yaml")).unwrap();
+    fs::write(path("run/split.yaml"), "train: []\nvalidation: [phantom0001, phantom0002, phantom0003]\n").unwrap();
+    let manifest = |name: &str| {
+        let bundle = path(name);
+        fs::create_dir(&bundle).unwrap();
+        for entry in fs::read_dir(repository("tests/fixtures/knee")).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), bundle.join(entry.file_name())).unwrap();
+        }
+        train(&[&"calibrate", &"--bundle", &bundle, &"--run", &path("run"), &"--data", &path("data")]).ok();
+        fs::read_to_string(bundle.join("manifest.yaml")).unwrap()
+    };
+    let as_drawn = manifest("as_drawn");
+    assert!(as_drawn.contains("\ncalibration:"), "{as_drawn}");
+    for entry in fs::read_dir(path("data/labels")).unwrap() {
+        let labels = entry.unwrap().path();
+        let stored = read_image(&labels).unwrap();
+        // Towards the other end of each axis: the size stays, and so nothing else tells.
+        let opposite = |letter| match letter {
+            'R' => 'L',
+            'L' => 'R',
+            'A' => 'P',
+            'P' => 'A',
+            'S' => 'I',
+            _ => 'S',
+        };
+        let own = stored.geometry.orientation().unwrap();
+        let turn = own.turn_to(own.to_string().chars().map(opposite).collect::<String>().parse().unwrap());
+        let form = stored_as(&turn.image(stored));
+        write_labels(&labels, &turn.array(read_labels(&labels).unwrap()), &form).unwrap();
+    }
+    assert_eq!(manifest("turned"), as_drawn);
 }

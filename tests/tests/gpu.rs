@@ -61,8 +61,8 @@ fn all_that_a_gpu_is_asked_for_runs_on_the_cpu() {
         skip(Need::Ort, &format!("{test}, with ONNX Runtime"), "ORT_DYLIB_PATH is not set; scripts/test.sh sets it");
     }
     for engine in engines {
-        // Four networks, probabilities and labels of two bundles.
-        assert_eq!(lines(&table, &["| engines |", "difference", engine, "| ok |"]).len(), 10, "{table}");
+        // Four networks, probabilities, two networks in a batch, and labels, of two bundles.
+        assert_eq!(lines(&table, &["| engines |", "difference", engine, "| ok |"]).len(), 14, "{table}");
         assert_eq!(lines(&table, &["| engines |", "part equal", engine, "| ok |"]).len(), 2, "{table}");
         assert_eq!(lines(&table, &["| bench |", "whole_loop", engine]).len(), 2, "{table}");
     }

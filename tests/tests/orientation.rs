@@ -8,7 +8,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use ldseg::Tensor;
-use ldseg::image::{Labels, Orientation};
+use ldseg::image::{Image, Labels, Orientation};
 use ldseg_io::{OutputForm, read_image, read_labels, write_labels, write_scalar};
 use ndarray::IxDyn;
 use serde_json::Value;
@@ -48,15 +48,19 @@ fn turned(form: &OutputForm, to: &str, dir: &Path) -> (OutputForm, ldseg::image:
     write_labels(&path, &labels(), form).unwrap();
     let image = read_image(&path).unwrap();
     let turn = image.geometry.orientation().unwrap().turn_to(to.parse().unwrap());
-    let turned = turn.image(image);
-    let (affine, spacing) = (turned.geometry.affine.unwrap(), turned.geometry.spacing.unwrap());
+    (stored_as(&turn.image(image)), turn)
+}
+
+/// The form of a file in which a volume is stored as this one is.
+pub fn stored_as(image: &Image) -> OutputForm {
+    let (affine, spacing) = (image.geometry.affine.unwrap(), image.geometry.spacing.clone().unwrap());
     // Array order to the file's, RAS to LPS.
     let direction = [2, 1, 0].map(|axis| {
         [-1.0, -1.0, 1.0].iter().zip(affine).map(|(sign, row)| sign * row[axis] / spacing[axis]).collect::<Vec<_>>()
     });
     let direction = direction.map(|axis| [axis[0], axis[1], axis[2]]);
     let offset = [-affine[0][3], -affine[1][3], affine[2][3]];
-    (OutputForm::placed(offset, direction, [spacing[2], spacing[1], spacing[0]]), turn)
+    OutputForm::placed(offset, direction, [spacing[2], spacing[1], spacing[0]])
 }
 
 /// nnU-Net's layout with `count` cases of one or two channels; `store` writes the files of each case.

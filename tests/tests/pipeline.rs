@@ -135,7 +135,8 @@ impl Pipeline {
 
         train(&[&"export", &run, &"--output", &bundle]).ok();
         let files = contents(&bundle);
-        assert!(files.len() == FILES.len() + 1 && FILES.iter().all(|file| files.contains_key(*file)));
+        // The manifest and its hash beside them.
+        assert!(files.len() == FILES.len() + 2 && FILES.iter().all(|file| files.contains_key(*file)));
         bundle
     }
 
@@ -149,7 +150,7 @@ impl Pipeline {
             let report = ldseg(&[&"verify", &"--bundle", &bundle, &"--engine", &engine.name(), &"--json"]).ok();
             let report: Value = serde_json::from_str(&report).unwrap();
             assert_eq!((&report["passed"], &report["engine"]), (&Value::Bool(true), &engine.name().into()));
-            assert_eq!(report["checks"].as_array().unwrap().len(), 6);
+            assert_eq!(report["checks"].as_array().unwrap().len(), 8);
         }
     }
 

@@ -80,6 +80,13 @@ enum Command {
     /// Learn from patients kept for it how far a bundle's answers can be believed, and write that into the bundle:
     /// temperature, expected Dice, intervals about what is measured, and which images are of the right kind.
     Calibrate(CalibrateArgs),
+    /// Write manifest.sha256 anew, after an edit of a bundle's manifest that is meant.
+    ///
+    /// The manifest and every file are checked first. `ldseg` refuses a bundle whose manifest differs from it.
+    Seal {
+        /// The bundle's folder.
+        bundle: PathBuf,
+    },
     /// Write a bundle from the weights of the published Keras release.
     ImportKeras {
         /// Folder with labelEncoder.hdf5, imageEncoder.hdf5, denoiser.hdf5 and labelDecoder.hdf5 (for volumes
@@ -155,8 +162,9 @@ struct CalibrateArgs {
     /// Samples that are averaged; what is learned holds for as many.
     #[arg(long, value_name = "N", default_value_t = 1)]
     samples: usize,
-    /// Height and width in mm of pixels of files that don't tell it; only their ratio matters.
-    #[arg(long, value_name = "MM,MM", value_delimiter = ',', num_args = 1, default_value = "1,1")]
+    /// Height and width in mm of pixels of files that don't tell it; only their ratio matters, unless the bundle resamples
+    /// to mm [default: square pixels of unknown size]
+    #[arg(long, value_name = "MM,MM", value_delimiter = ',', num_args = 1)]
     pixel_spacing: Vec<f64>,
     /// Change no bundle, but judge each fold's validation patients by what the other folds' give.
     #[arg(long)]
@@ -170,8 +178,9 @@ impl CalibrateArgs {
     fn run(self) -> Result<String> {
         let wrong = |message: &str| ldseg::Error::new(ErrorKind::Setting, message);
         let pixel_spacing = match *self.pixel_spacing {
-            [both] => [both; 2],
-            [height, width] => [height, width],
+            [] => None,
+            [both] => Some([both; 2]),
+            [height, width] => Some([height, width]),
             _ => return Err(wrong("--pixel-spacing takes the height and width of a pixel").into()),
         };
         let Self { level, unsure_rate, false_alarms, samples, .. } = self;
@@ -266,6 +275,7 @@ fn run(args: Args) -> Result<ExitCode> {
             }
         }
         Command::Export { run, output, checkpoint } => ldseg_trainer::export::export_run(&run, checkpoint, &output)?,
+        Command::Seal { bundle } => ldseg::bundle::seal(&bundle)?,
         Command::Calibrate(args) => {
             let table = args.run()?;
             // A reader that has left, as `head` does, is no error.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ldseg::bundle::{Class, Measure};
 use ldseg::diffusion::{LatentStandardisation, Prediction, Sampler, Schedule, ScheduleKind};
+use ldseg::document::parse_yaml;
 use ldseg::image::OrientationPolicy;
 use ldseg::preprocess::{Normalisation, Resampling, SpacingPolicy};
 use ldseg::{Error, ErrorKind, Result};
@@ -337,7 +338,7 @@ impl Recipe {
     pub fn load(path: &Path, settings: &[String]) -> Result<Self> {
         let text = fs::read_to_string(path)
             .map_err(|e| Error::with_source(ErrorKind::Io, "the recipe cannot be read", e).in_file(path))?;
-        let mut value: Value = yaml_serde::from_str(&text)
+        let mut value: Value = parse_yaml(text.as_bytes())
             .map_err(|e| Error::with_source(ErrorKind::Setting, "the recipe is not YAML", e).in_file(path))?;
         for setting in settings {
             apply(&mut value, setting)?;

@@ -93,7 +93,8 @@ typedef struct {
   size_t width;
   // Bytes from one row to the next, at least a row's; 0: rows follow one another without a gap.
   size_t stride;
-  // Height of a pixel in mm; 0 where it is not known, for both: 1 mm is taken then, and nothing measured.
+  // Height of a pixel in mm; 0 where it is not known, for both: nothing is measured then, and a bundle
+  // that resamples to mm refuses the frame.
   double spacing_y;
   // Width of a pixel in mm.
   double spacing_x;

@@ -3,7 +3,7 @@
 
 use std::ffi::c_void;
 
-use ldseg::image::Image;
+use ldseg::image::{Image, check_samples};
 use ldseg::{Error, ErrorKind, Tensor};
 use ndarray::IxDyn;
 
@@ -30,7 +30,8 @@ pub struct LdsegFrame {
     pub width: usize,
     /// Bytes from one row to the next, at least a row's; 0: rows follow one another without a gap.
     pub stride: usize,
-    /// Height of a pixel in mm; 0 where it is not known, for both: 1 mm is taken then, and nothing measured.
+    /// Height of a pixel in mm; 0 where it is not known, for both: nothing is measured then, and a bundle
+    /// that resamples to mm refuses the frame.
     pub spacing_y: f64,
     /// Width of a pixel in mm.
     pub spacing_x: f64,
@@ -58,6 +59,7 @@ impl LdsegFrame {
             return Err(Failure::argument(format!("the frame is empty: {} x {} pixels", self.height, self.width)));
         }
         let row = self.width.checked_mul(bytes * values).ok_or_else(too_large)?;
+        check_samples(&[self.height, self.width, values]).map_err(|_| too_large())?;
         match self.stride {
             0 => Ok([row, row]),
             stride if stride >= row => Ok([row, stride]),
@@ -138,6 +140,8 @@ mod tests {
             (LDSEG_GREY_U8, most, 2, 0),
             (LDSEG_GREY_U8, 2, 1, most),
             (LDSEG_GREY_U8, 1, most, 0),
+            (LDSEG_GREY_U8, 1 << 62, 1, 0),
+            (LDSEG_RGB_U8, 1 << 20, 1 << 20, 0),
         ] {
             let error = frame(format, height, width, stride).byte_length().unwrap_err();
             assert_eq!(error.status, LdsegStatus::BadArgument, "{}", error.message);

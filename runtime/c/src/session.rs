@@ -210,9 +210,8 @@ impl LdsegSegmenter {
             chosen =
                 SegmentOptions { samples: options.samples.max(1), seed: options.seed, frame: options.frame, ..chosen };
         }
-        let answer = segment_image(&mut segmenter, image, &chosen)?;
-        let notes = answer.notes();
-        let Answer { segmentation: result, measured, image_kind, interval_level, .. } = answer;
+        let (result, answer) = segment_image(&mut segmenter, image, &chosen)?;
+        let Answer { measured, image_kind, interval_level, notes, .. } = answer;
         let interval = |quantity| measured.intervals.get(&quantity).copied().unwrap_or_default();
         let chamber = |found: Option<&Chamber>, [area, long_axis, volume]: [Quantity; 3]| {
             found.map(|found| LdsegChamber {

@@ -174,8 +174,9 @@ static void check_refusals(const LdsegSegmenter *segmenter)
     other.height = 1;
     other.width = 3;
     CHECK(ldseg_segment(segmenter, &other, NULL, &coloured) == LDSEG_STATUS_OK);
-    CHECK(ldseg_view(coloured, &view) == LDSEG_STATUS_OK && view.note_count == 1);
+    CHECK(ldseg_view(coloured, &view) == LDSEG_STATUS_OK && view.note_count == 2);
     CHECK(strcmp(view.notes[0], "is in colour, and its luminance is taken") == 0);
+    CHECK(strcmp(view.notes[1], "is not measured: its pixel spacing is not known") == 0);
     ldseg_segmentation_free(coloured);
 
     CHECK(ldseg_class_count(NULL) == 0);

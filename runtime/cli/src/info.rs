@@ -9,9 +9,10 @@ use ldseg::bundle::{Bundle, Manifest};
 use ldseg::image::{Image, Orientation};
 use ldseg::preprocess::SpacingPolicy;
 use ldseg::{Error, ErrorKind};
-use ldseg_io::read_recording;
+use ldseg_io::{Limits, read_recording_within};
 use serde::Serialize;
 
+use super::budget::LimitArgs;
 use super::{Outcome, print, print_json};
 
 #[derive(Debug, clap::Args)]
@@ -22,6 +23,8 @@ pub(super) struct InfoArgs {
     /// Print one JSON document: a bundle's manifest, or the image's description
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// An image or cine, described.
@@ -54,15 +57,15 @@ pub(super) fn run(args: InfoArgs) -> anyhow::Result<Outcome> {
     } else if !args.path.exists() {
         return Err(Error::new(ErrorKind::Io, "no such file or folder").in_file(&args.path).into());
     } else {
-        let info = ImageInfo::read(&args.path)?;
+        let info = ImageInfo::read(&args.path, &args.limits.limits())?;
         if args.json { print_json(&info)? } else { print(&info.describe())? }
     }
     Ok(Outcome::Done)
 }
 
 impl ImageInfo {
-    fn read(path: &Path) -> ldseg::Result<Self> {
-        let recording = read_recording(path)?;
+    fn read(path: &Path, limits: &Limits) -> ldseg::Result<Self> {
+        let recording = read_recording_within(path, limits)?;
         let mut info = Self::of(recording.frame(0).map_err(|e| e.in_file(path))?.as_ref());
         for index in 1..recording.frame_count() {
             let frame = Self::of(recording.frame(index).map_err(|e| e.in_file(path))?.as_ref());

@@ -7,7 +7,10 @@ use std::{
 };
 
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::{case_name, channel_files, images_in, output_name, read_image, split_channel};
+use ldseg_io::{
+    LABEL_SUFFIXES, Limits, case_name, channel_files, images_in, output_name, read_recording_within, split_channel,
+};
+use ldseg_recording::outputs::belongs_to_another;
 
 use super::note;
 
@@ -22,15 +25,15 @@ pub(super) struct Job {
     pub(super) name: Result<String>,
 }
 
-/// Replaces folders by the images in them (sorted, not recursive, without the label map `X_gt` or the DICOM segmentation
-/// `X.seg` beside an image `X`) and `.txt` files by the paths they list, one a line and relative to the list, and names
+/// Replaces folders by the images in them (sorted, not recursive, without label maps such as `X_gt` and outputs such as
+/// `X_overlay` or `X.seg` beside an image `X`) and `.txt` files by the paths they list, one a line and relative to the list, and names
 /// each file. `suffixes` are the additional outputs, e.g. `_overlay`.
 ///
 /// For a bundle of several `channels`, files named as nnU-Net does, `X_0000.EXT`, `X_0001.EXT` and so on, are one image `X`
 /// where all of them are there, whichever of them was named.
 ///
 /// What cannot be read, an empty folder, and a file whose outputs would replace another's become jobs that say so.
-pub(super) fn jobs(inputs: &[PathBuf], suffixes: &[&str], channels: usize) -> Vec<Job> {
+pub(super) fn jobs(inputs: &[PathBuf], suffixes: &[&str], channels: usize, limits: &Limits) -> Vec<Job> {
     let mut taken = HashMap::new();
     let mut grouped = HashSet::new();
     inputs
@@ -40,7 +43,7 @@ pub(super) fn jobs(inputs: &[PathBuf], suffixes: &[&str], channels: usize) -> Ve
             Err(error) => vec![Err((input.clone(), error))],
         })
         .filter_map(|file| match file {
-            Ok(file) => match one_a_channel(&file, channels) {
+            Ok(file) => match one_a_channel(&file, channels, limits) {
                 Some(files) => grouped.insert(files[0].clone()).then(|| {
                     let name = case_name(&file).as_deref().and_then(split_channel).map(|(case, _)| case.to_owned());
                     let name = claim(&files[0], name, suffixes, &mut taken);
@@ -57,12 +60,15 @@ pub(super) fn jobs(inputs: &[PathBuf], suffixes: &[&str], channels: usize) -> Ve
 
 /// The files of all channels of the image that `file` is a channel of. Where a bundle has three channels, colour pictures
 /// with numbers are images of their own.
-fn one_a_channel(file: &Path, channels: usize) -> Option<Vec<PathBuf>> {
+fn one_a_channel(file: &Path, channels: usize, limits: &Limits) -> Option<Vec<PathBuf>> {
     if channels < 2 {
         return None;
     }
     let files = channel_files(file, channels)?;
-    let coloured = || read_image(&files[0]).is_ok_and(|image| image.data.shape()[0] == 3);
+    let coloured = || {
+        let first = read_recording_within(&files[0], limits);
+        first.is_ok_and(|recording| recording.frame(0).is_ok_and(|frame| frame.data.shape()[0] == 3))
+    };
     (channels != 3 || !coloured()).then_some(files)
 }
 
@@ -91,15 +97,15 @@ fn images_of(folder: &Path) -> Result<Vec<PathBuf>> {
     left_out.iter().for_each(|text| note(&format!("{}: {text}", folder.display())));
     let mut files = content.images;
     let names: HashSet<String> = files.iter().filter_map(|file| case_name(file)).collect();
-    let is_label = |file: &PathBuf| {
-        let image_of = |name: &str| name.strip_suffix("_gt").or(name.strip_suffix(".seg")).map(str::to_owned);
-        case_name(file).and_then(|name| image_of(&name)).is_some_and(|image| names.contains(&image))
-    };
-    files.retain(|file| !is_label(file));
+    let of_another = |name: String| belongs_to_another(&name, &LABEL_SUFFIXES, |image| names.contains(image));
+    files.retain(|file| !case_name(file).is_some_and(of_another));
     Ok(files)
 }
 
 fn listed_in(list: &Path) -> Result<Vec<PathBuf>> {
+    if list.exists() && !list.is_file() {
+        return Err(Error::new(ErrorKind::Io, "the list is no regular file").in_file(list));
+    }
     let text = fs::read_to_string(list)
         .map_err(|e| Error::with_source(ErrorKind::Io, "cannot read the list", e).in_file(list))?;
     let folder = list.parent().unwrap_or(Path::new(""));
@@ -130,6 +136,10 @@ fn claim(file: &Path, name: Option<String>, suffixes: &[&str], taken: &mut HashM
 mod tests {
     use super::*;
 
+    fn jobs(inputs: &[PathBuf], suffixes: &[&str], channels: usize) -> Vec<Job> {
+        super::jobs(inputs, suffixes, channels, &Limits::default())
+    }
+
     fn names(jobs: &[Job]) -> Vec<String> {
         jobs.iter().map(|job| job.name.as_ref().map_or_else(|e| e.to_string(), String::clone)).collect()
     }
@@ -137,7 +147,8 @@ mod tests {
     #[test]
     fn folders_and_lists_become_files_in_order() {
         let temp = tempfile::tempdir().unwrap();
-        for file in ["b.png", "b_gt.png", "a.nii.gz", "a.seg.png", "notes.md"] {
+        let others = ["b_gt.png", "b_overlay.png", "a.seg.png", "a_anno.png", "a_samples.nii.gz"];
+        for file in ["b.png", "a.nii.gz", "notes.md"].into_iter().chain(others) {
             fs::write(temp.path().join(file), "").unwrap();
         }
         let list = temp.path().join("list.txt");

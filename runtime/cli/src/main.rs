@@ -2,6 +2,7 @@
 //! progress and messages to standard error.
 
 mod bench;
+mod budget;
 #[cfg(feature = "evaluate")]
 mod evaluate;
 mod info;
@@ -19,6 +20,7 @@ mod robustness;
 mod segment;
 mod stream;
 mod verify;
+mod wish;
 
 use std::{
     io::{ErrorKind as IoErrorKind, Write},
@@ -218,11 +220,27 @@ fn note(text: &str) {
 
 /// Writes a result to standard output. A reader that has left, as `head` does, is no error.
 fn print(text: &str) -> anyhow::Result<()> {
+    print_to_reader(text).map(drop)
+}
+
+/// The same, and tells whether there is a reader.
+fn print_to_reader(text: &str) -> anyhow::Result<bool> {
     let mut stdout = std::io::stdout().lock();
-    match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
-        Err(e) if e.kind() != IoErrorKind::BrokenPipe => Err(e.into()),
-        _ => Ok(()),
+    Ok(heard(writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()))?)
+}
+
+/// Whether what was written to standard output has a reader.
+fn heard(written: std::io::Result<()>) -> std::io::Result<bool> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == IoErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(e),
     }
+}
+
+/// A path as JSON has it, which is Unicode: bytes that are no text become U+FFFD.
+fn lossy<S: serde::Serializer>(path: &std::path::Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {

@@ -109,8 +109,8 @@ impl View {
         let (mut ventricles, mut frames, mut notes, mut known) = (Vec::new(), Vec::new(), Vec::new(), None);
         for path in files {
             let opened = PreparedLabels::open(path)?;
-            let (spacing, said) = opened.pixel_spacing(given)?;
-            notes.extend(said.into_iter().map(|note| format!("{}: {note}", path.display())));
+            let spacing = opened.pixel_spacing(given)?;
+            notes.extend(spacing.note().map(|note| format!("{}: {note}", path.display())));
             let spacing = spacing.of_pixel();
             if *known.get_or_insert(spacing.is_some()) != spacing.is_some() {
                 let message = format!("and {} differ in whether they tell their pixel spacing", files[0].display());

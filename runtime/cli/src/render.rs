@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
 use ldseg::bundle::{Bundle, Manifest};
-use ldseg::image::Image;
+use ldseg::image::{Image, Region};
 use ldseg::segmenter::{SegmentOptions, Segmenter};
 use ldseg::{Error, ErrorKind, Result};
 use ldseg_evaluate::render::{Cut, Figure, Level, Study, View, diffusion, robustness};
@@ -16,6 +16,7 @@ use ldseg_recording::{Prepared, Wish};
 
 use super::robustness::corruptions;
 use super::segment::SamplingArgs;
+use super::wish::{Hints, WishArgs};
 use super::{EngineArgs, Outcome, note, print};
 
 #[derive(Debug, clap::Subcommand)]
@@ -50,6 +51,8 @@ pub(super) struct FigureArgs {
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(16..=4096))]
     size: usize,
     #[command(flatten)]
+    wish: WishArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
     engine: EngineArgs,
@@ -79,7 +82,10 @@ pub(super) struct RobustnessArgs {
 /// What both figures start from.
 struct Scene {
     segmenter: Segmenter,
+    /// All of it.
     image: Image,
+    /// What of it is segmented, where it is not all.
+    part: Option<Region>,
     options: SegmentOptions,
     view: View,
 }
@@ -88,7 +94,8 @@ pub(super) fn run(command: RenderCommand) -> anyhow::Result<Outcome> {
     match command {
         RenderCommand::Diffusion(args) => {
             let (input, output) = (args.input.clone(), args.output.clone());
-            let Scene { mut segmenter, image, options, view } = scene(args)?;
+            let Scene { mut segmenter, image, part, options, view } = scene(args)?;
+            let image = part.map_or_else(|| Ok(image.clone()), |part| part.crop(&image))?;
             diffusion(&mut segmenter, &image, &options, view).map_err(|e| e.in_file(&input))?.write(&output)?;
             print(&format!("{} -> {}", input.display(), output.display()))?;
         }
@@ -100,7 +107,7 @@ pub(super) fn run(command: RenderCommand) -> anyhow::Result<Outcome> {
 fn draw_robustness(args: RobustnessArgs) -> anyhow::Result<()> {
     let (input, output) = (args.figure.input.clone(), args.figure.output.clone());
     let classes = args.classes.as_deref().map(read_classes).transpose()?;
-    let Scene { mut segmenter, image, options, view } = scene(args.figure)?;
+    let Scene { mut segmenter, image, part, options, view } = scene(args.figure)?;
     let count = segmenter.manifest().classes.len();
     if let Some(classes) = classes.as_ref().filter(|classes| classes.len() != count) {
         let message = format!("{} classes are listed, but the bundle has {count}", classes.len());
@@ -109,7 +116,7 @@ fn draw_robustness(args: RobustnessArgs) -> anyhow::Result<()> {
     let reference = labels_of(&image, &input, &args.labels, classes.as_deref(), count)?;
     let name = case_name(&input).unwrap_or_default();
     let strengths = std::iter::once(0.0).chain(args.corruption.strengths(args.levels)).collect();
-    let study = Study { name: &name, corruption: args.corruption, strengths, seed: args.corruption_seed };
+    let study = Study { name: &name, corruption: args.corruption, strengths, seed: args.corruption_seed, part };
     let (figure, levels) =
         robustness(&mut segmenter, &image, &reference, &study, &options, view).map_err(|e| e.in_file(&input))?;
     figure.write(&output)?;
@@ -120,7 +127,7 @@ fn scene(args: FigureArgs) -> Result<Scene> {
     Figure::check_name(&args.output)?;
     let bundle = Bundle::load(&args.bundle)?;
     let mut options = args.sampling.options(bundle.manifest())?;
-    let image = read(&args.input, args.frame, bundle.manifest())?;
+    let (image, part) = read(&args.input, args.frame, bundle.manifest(), &args.wish.wish())?;
     // Latents lie as the networks take volumes, and the image is drawn beside them.
     let image = bundle.manifest().orientation().turn(&image.geometry).image(image);
     options.frame = args.frame.unwrap_or(0) as u64;
@@ -129,17 +136,20 @@ fn scene(args: FigureArgs) -> Result<Scene> {
         (None, None) => None,
         (axis, index) => Some(Cut { axis: axis.unwrap_or(0), index }),
     };
-    Ok(Scene { segmenter, image, options, view: View { cut, size: args.size } })
+    Ok(Scene { segmenter, image, part, options, view: View { cut, size: args.size } })
 }
 
-fn read(path: &Path, frame: Option<usize>, manifest: &Manifest) -> Result<Image> {
-    let prepared = Prepared::open(&[path.to_path_buf()], manifest.channels, &Wish::default())?;
+fn read(path: &Path, frame: Option<usize>, manifest: &Manifest, wish: &Wish) -> Result<(Image, Option<Region>)> {
+    let prepared = Prepared::open(&[path.to_path_buf()], manifest.channels, wish)?;
     prepared.notes_with_path().iter().for_each(|text| note(text));
+    let mut hints = Hints::default();
+    hints.about_spacing(prepared.decisions(), manifest, false);
+    hints.tell();
     let fail = |message: String| Err(Error::new(ErrorKind::Setting, message).in_file(path));
     match (prepared.is_cine(), frame) {
         (false, Some(_)) => fail("is a still image, it has no frames to choose from".into()),
         (true, None) => fail(format!("is a cine of {} frames, --frame says which is shown", prepared.frame_count())),
-        (_, frame) => prepared.frame(frame.unwrap_or(0)),
+        (_, frame) => Ok((prepared.frame(frame.unwrap_or(0))?, prepared.decisions().part())),
     }
 }
 

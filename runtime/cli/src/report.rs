@@ -6,6 +6,7 @@ use ldseg::files::write_bytes;
 use ldseg_evaluate::report::{Images, Sources, report};
 use ldseg_evaluate::scoring::read_classes;
 
+use super::wish::WishArgs;
 use super::{EngineArgs, Outcome, print};
 
 #[derive(Debug, clap::Args)]
@@ -37,12 +38,15 @@ pub(super) struct ReportArgs {
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
+    wish: WishArgs,
+    #[command(flatten)]
     engine: EngineArgs,
 }
 
 pub(super) fn run(args: ReportArgs) -> anyhow::Result<Outcome> {
     let classes = args.classes.as_deref().map(read_classes).transpose()?;
-    let images = args.images.zip(args.labels).map(|(images, labels)| Images { images, labels, classes });
+    let wish = args.wish.wish();
+    let images = args.images.zip(args.labels).map(|(images, labels)| Images { images, labels, classes, wish });
     let sources = Sources {
         run: args.run,
         bundle: args.bundle,

@@ -14,6 +14,7 @@ use ldseg_evaluate::scoring::read_classes;
 
 use super::evaluate::BootstrapArgs;
 use super::segment::{SamplingArgs, prepare_output};
+use super::wish::WishArgs;
 use super::{EngineArgs, Outcome, note, print, print_json, report};
 
 #[derive(Debug, clap::Args)]
@@ -43,6 +44,8 @@ pub(super) struct RobustnessArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     corruption_seed: u64,
     #[command(flatten)]
+    wish: WishArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
     engine: EngineArgs,
@@ -71,8 +74,9 @@ pub(super) fn run(args: RobustnessArgs) -> anyhow::Result<Outcome> {
     let corruptions = if args.corruptions.is_empty() { Corruption::ALL.to_vec() } else { args.corruptions };
     let settings =
         Settings { corruptions, levels: args.levels, seed: args.corruption_seed, bootstrap: args.bootstrap.into() };
-    let bar = progress_bar();
-    let found = study(&mut subjects, &args.images, &args.labels, classes.as_deref(), &settings, &mut |done, all| {
+    let (bar, wish) = (progress_bar(), args.wish.wish());
+    let classes = classes.as_deref();
+    let found = study(&mut subjects, &args.images, &args.labels, classes, &wish, &settings, &mut |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
     })?;

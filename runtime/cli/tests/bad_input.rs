@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use flate2::Crc;
 use ldseg::bundle::{Bundle, Manifest, write_bundle};
+use sha2::{Digest, Sha256};
 
-use crate::support::{Ran, contents, fixture, ldseg, repository, shared};
+use crate::support::{Ran, contents, fixture, ldseg, repository};
 
 /// A folder with a bundle for grey pictures, `bundle`, a picture that fits it, `good.png`, and room for what does not.
 struct Place {
@@ -134,6 +135,12 @@ fn a_bad_volume_is_named_and_the_others_are_done() {
     assert_eq!(contents(&place.path("out")).into_keys().collect::<Vec<_>>(), ["whole.nii.gz"]);
 }
 
+/// What manifest.sha256 says of a manifest.
+fn seal(manifest: &str) -> String {
+    let hash: String = Sha256::digest(manifest).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{hash}  manifest.yaml\n")
+}
+
 #[test]
 fn a_bundle_that_is_not_what_was_written_is_refused() {
     let place = Place::new();
@@ -144,7 +151,7 @@ fn a_bundle_that_is_not_what_was_written_is_refused() {
         assert!(ran.stderr.starts_with(&start) && ran.stderr.contains(expected), "{}", ran.stderr);
         assert!(!place.path("out").exists(), "nothing is written with a bundle that is in doubt");
     };
-    for (file, bytes) in contents(&place.path("bundle")).into_iter().filter(|(name, _)| name != "manifest.yaml") {
+    for (file, bytes) in contents(&place.path("bundle")).into_iter().filter(|(name, _)| !name.starts_with("manifest")) {
         let path = place.path("bundle").join(&file);
         let mut flipped = bytes.clone();
         flipped[bytes.len() / 2] ^= 1;
@@ -157,39 +164,52 @@ fn a_bundle_that_is_not_what_was_written_is_refused() {
 
     let path = place.path("bundle/manifest.yaml");
     let manifest = fs::read_to_string(&path).unwrap();
-    fs::write(&path, format!("{manifest}warp_drive: true\n")).unwrap();
+    fs::write(&path, format!("{manifest}# a remark\n")).unwrap();
+    refused("manifest.yaml", "the manifest was altered: its SHA-256 is");
+    let edit = |text: String| {
+        fs::write(place.path("bundle/manifest.sha256"), seal(&text)).unwrap();
+        fs::write(&path, text).unwrap();
+    };
+    edit(format!("{manifest}warp_drive: true\n"));
     refused("manifest.yaml", "unknown field `warp_drive`");
-    fs::write(&path, manifest.replace("format_version: 1", "format_version: 2")).unwrap();
+    edit(manifest.replace("format_version: 1", "format_version: 2"));
     refused("manifest.yaml", "format_version is 2, this version reads 1 only");
 
-    fs::write(&path, manifest).unwrap();
+    edit(manifest);
     assert_eq!(place.segment("bundle", &[place.path("good.png")]).code, Some(0), "whole again, it works");
 }
 
-/// A bundle with whole digests that differs from the fixture `echo` as asked for, in the folder `changed`.
-fn changed_bundle(
-    place: &Place,
-    manifest: impl Fn(&mut Manifest),
-    file: impl Fn(&str, &mut Vec<u8>),
-) -> ldseg::Result<PathBuf> {
+/// A bundle with whole digests that differs from the fixture `echo` as asked for.
+fn changed_bundle(place: &Place, manifest: impl Fn(&mut Manifest), file: impl Fn(&str, &mut Vec<u8>)) -> PathBuf {
     let path = place.path("changed");
-    let mut new = Bundle::load(&place.path("bundle"))?.manifest().clone();
+    let mut new = Bundle::load(&place.path("bundle")).unwrap().manifest().clone();
     let mut files = contents(&place.path("bundle"));
     files.retain(|name, _| new.files.contains_key(name));
     manifest(&mut new);
-    files.iter_mut().for_each(|(name, bytes)| file(name, bytes));
-    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let whole: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
     let _ = fs::remove_dir_all(&path);
-    write_bundle(&path, new, &files).map(|()| path)
+    write_bundle(&path, new, &whole).unwrap();
+    // Past the checks of writing.
+    let hex = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let mut text = fs::read_to_string(path.join("manifest.yaml")).unwrap();
+    for (name, bytes) in &mut files {
+        let before = hex(bytes);
+        file(name, bytes);
+        text = text.replace(&before, &hex(bytes));
+        fs::write(path.join(name), bytes).unwrap();
+    }
+    fs::write(path.join("manifest.sha256"), seal(&text)).unwrap();
+    fs::write(path.join("manifest.yaml"), text).unwrap();
+    path
 }
 
 #[test]
-fn values_that_are_no_numbers_make_no_bundle() {
+fn a_bundle_of_values_that_are_no_numbers_is_refused_by_every_command() {
     let place = Place::new();
     for altered in
         ["image_encoder.onnx", "denoiser.onnx", "label_decoder.onnx", "label_encoder.onnx", "golden.safetensors"]
     {
-        let made = changed_bundle(
+        let bundle = changed_bundle(
             &place,
             |_| {},
             |name, bytes| {
@@ -200,35 +220,20 @@ fn values_that_are_no_numbers_make_no_bundle() {
                 }
             },
         );
-        // Golden tensors are looked at where they are replayed.
-        let error = match made {
-            Err(error) => error.to_string(),
-            Ok(bundle) => {
-                let ran = ldseg(&[&"verify", &"--bundle", &bundle]);
-                assert_eq!(ran.code, Some(1), "{altered}: {}{}", ran.stdout, ran.stderr);
-                ran.stderr
-            }
-        };
-        assert!(error.contains(altered) && error.contains("not finite"), "{altered}: {error}");
-    }
-}
-
-#[test]
-fn a_bundle_of_values_that_are_no_numbers_is_refused_by_every_command() {
-    let Some(bundle) = shared("a bundle whose weights are NaN", "cases/training/bundle_nan") else { return };
-    let place = Place::new();
-    let (good, out) = (place.path("good.png"), place.path("out"));
-    let commands: [Vec<&dyn AsRef<std::ffi::OsStr>>; 4] = [
-        vec![&"verify", &"--bundle", &bundle],
-        vec![&"segment", &good, &"--bundle", &bundle, &"--output", &out],
-        vec![&"bench", &"--bundle", &bundle, &"--runs", &"1"],
-        vec![&"stream", &"--bundle", &bundle, &"--size", &"32x32"],
-    ];
-    for arguments in commands {
-        let ran = ldseg(&arguments);
-        assert_eq!(ran.code, Some(1), "{}{}", ran.stdout, ran.stderr);
-        assert!(ran.stderr.starts_with(&format!("error: {}", bundle.display())), "{}", ran.stderr);
-        assert!(!out.exists() && !ran.stdout.contains("ok"), "{}", ran.stdout);
+        let (good, out) = (place.path("good.png"), place.path("out"));
+        let weights = altered.ends_with(".onnx");
+        let all: [(&str, Vec<&dyn AsRef<std::ffi::OsStr>>); 3] = [
+            ("verify", vec![&"verify", &"--bundle", &bundle]),
+            ("segment", vec![&"segment", &good, &"--bundle", &bundle, &"--output", &out]),
+            ("bench", vec![&"bench", &"--bundle", &bundle, &"--runs", &"1"]),
+        ];
+        // Golden tensors are for verifying alone.
+        for (command, arguments) in all.iter().filter(|(command, _)| weights || *command == "verify") {
+            let ran = ldseg(arguments);
+            assert_eq!(ran.code, Some(1), "{command} with {altered}: {}{}", ran.stdout, ran.stderr);
+            assert!(ran.stderr.contains("not finite"), "{command} with {altered}: {}", ran.stderr);
+            assert!(!out.exists(), "{command} with {altered}");
+        }
     }
 }
 
@@ -269,8 +274,7 @@ fn an_unknown_spacing_is_refused_where_the_bundle_needs_it() {
         &place,
         |manifest| manifest.spacing = ldseg::preprocess::SpacingPolicy::Resample(vec![2.0, 2.0]),
         |_, _| {},
-    )
-    .unwrap();
+    );
     let ran = segment(&in_mm, &[]);
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     assert!(
@@ -279,14 +283,47 @@ fn an_unknown_spacing_is_refused_where_the_bundle_needs_it() {
         ran.stderr
     );
     segment(&in_mm, &["--pixel-spacing", "1"]).ok();
+    // All commands that segment take it.
+    let (images, labels) = (place.path("images"), place.path("labels"));
+    [&images, &labels].into_iter().for_each(|folder| fs::create_dir(folder).unwrap());
+    fs::copy(&good, images.join("good.png")).unwrap();
+    fs::copy(place.path("out/good.png"), labels.join("good.png")).unwrap();
+    let (evaluation, page, figure) = (place.path("found.json"), place.path("page.html"), place.path("figure.png"));
+    ldseg(&[&"evaluate", &"--predictions", &labels, &"--labels", &labels, &"--output", &evaluation]).ok();
+    let commands: [Vec<&dyn AsRef<std::ffi::OsStr>>; 3] = [
+        vec![&"render", &"diffusion", &good, &"--output", &figure],
+        vec![
+            &"robustness",
+            &"--images",
+            &images,
+            &"--labels",
+            &labels,
+            &"--output",
+            &page,
+            &"--levels",
+            &"1",
+            &"--corruptions",
+            &"gain",
+        ],
+        vec![&"report", &"--images", &images, &"--labels", &labels, &"--evaluation", &evaluation, &"--output", &page],
+    ];
+    for mut command in commands {
+        command.extend::<[&dyn AsRef<std::ffi::OsStr>; 2]>([&"--bundle", &in_mm]);
+        let ran = ldseg(&command);
+        assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+        assert!(ran.stderr.contains("good.png: its spacing is not known"), "{}", ran.stderr);
+        let _ = fs::remove_dir_all(&page);
+        command.extend::<[&dyn AsRef<std::ffi::OsStr>; 2]>([&"--pixel-spacing", &"1"]);
+        ldseg(&command).ok();
+        let _ = fs::remove_dir_all(&page);
+    }
     segment(&in_mm, &["--pixel-spacing", "1,0.5"]).ok();
     assert_eq!(segment(&in_mm, &["--pixel-spacing", "1,1,1"]).code, Some(1));
     let in_voxels = changed_bundle(
         &place,
         |manifest| manifest.spacing = ldseg::preprocess::SpacingPolicy::ResampleVoxels(vec![2.0, 2.0]),
         |_, _| {},
-    )
-    .unwrap();
+    );
     segment(&in_voxels, &[]).ok();
 }
 
@@ -330,4 +367,75 @@ fn a_device_that_the_engine_does_not_have_is_an_error_and_not_a_fall_back() {
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("engine tract runs on device cpu only, not on cuda"), "{}", ran.stderr);
     assert!(!output.exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_or_a_device_is_an_error() {
+    let place = Place::new();
+    let pipe = place.path("pipe.png");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    place.check(&pipe, "it is no regular file");
+    place.check(Path::new("/dev/zero"), "it is no regular file");
+    // The voxels of a header beside it.
+    assert!(std::process::Command::new("mkfifo").arg(place.path("a.raw")).status().unwrap().success());
+    let header = b"NDims = 2\nDimSize = 4 4\nElementType = MET_UCHAR\nElementDataFile = a.raw\n";
+    place.check_file("a.mhd", header, "a.raw cannot be read: it is no regular file");
+    let list = place.path("list.txt");
+    assert!(std::process::Command::new("mkfifo").arg(&list).status().unwrap().success());
+    place.check(&list, "the list is no regular file");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_is_no_text_is_segmented_and_told() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    let odd = place.path("good.png").with_file_name(std::ffi::OsStr::from_bytes(b"odd\xff.png"));
+    fs::copy(place.path("good.png"), &odd).unwrap();
+    let (bundle, output, good) = (place.path("bundle"), place.path("out"), place.path("good.png"));
+    let arguments: [&dyn AsRef<std::ffi::OsStr>; 8] =
+        [&"segment", &odd, &good, &"--bundle", &bundle, &"--output", &output, &"--json"];
+    let document: serde_json::Value = serde_json::from_str(&ldseg(&arguments).ok()).unwrap();
+    assert!(document["files"][0]["input"].as_str().unwrap().ends_with("odd\u{FFFD}.png"), "{document}");
+    assert!(document["files"][1]["output"].as_str().unwrap().ends_with("good.png"), "{document}");
+    assert_eq!(
+        contents(&output).into_keys().collect::<Vec<_>>(),
+        ["good.json", "good.png", "odd\u{FFFD}.json", "odd\u{FFFD}.png"]
+    );
+}
+
+#[test]
+fn what_a_header_asks_for_is_held_against_the_budget() {
+    let place = Place::new();
+    let segment = |file: &str, more: &[&str]| {
+        let (bundle, output, file) = (place.path("bundle"), place.path("out"), place.path(file));
+        let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"segment", &file, &"--bundle", &bundle];
+        arguments.extend([&"--output" as &dyn AsRef<std::ffi::OsStr>, &output]);
+        arguments.extend(more.iter().map(|argument| argument as &dyn AsRef<std::ffi::OsStr>));
+        ldseg(&arguments)
+    };
+    // 1200 pixels of 40 x 30, and the same as frames.
+    let frames = (0..5).map(|n| image::RgbImage::from_pixel(40, 30, image::Rgb([n * 9; 3]))).collect();
+    ldseg_io::write_cine(&place.path("cine.gif"), frames, &[0.1; 5]).unwrap();
+    for (file, more, expected) in [
+        ("good.png", &["--max-pixels", "1199"][..], "expected at most 1199"),
+        ("cine.gif", &["--max-pixels", "1199"], "expected at most 1199"),
+        ("cine.gif", &["--max-frames", "4"], "has 5 frames, expected at most 4"),
+    ] {
+        let ran = segment(file, more);
+        assert!(ran.code == Some(1) && ran.stderr.contains(expected), "{file}: {}", ran.stderr);
+    }
+    // A picture of 1200 x 1000 takes more than 1 MiB.
+    image::GrayImage::new(1200, 1000).save(place.path("large.png")).unwrap();
+    let ran = segment("large.png", &["--max-mib", "1"]);
+    assert!(
+        ran.code == Some(1) && ran.stderr.contains("large.png: has size [1000, 1200], expected at most"),
+        "{}",
+        ran.stderr
+    );
+    segment("large.png", &["--max-mib", "100"]).ok();
+    segment("cine.gif", &["--max-pixels", "3600", "--max-frames", "5", "--max-mib", "1"]).ok();
+    let ran = ldseg(&[&"info", &place.path("good.png"), &"--max-pixels", &"1199"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("expected at most 1199"), "{}", ran.stderr);
 }

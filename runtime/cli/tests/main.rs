@@ -8,6 +8,7 @@ mod dicom;
 mod documents;
 mod evaluate;
 mod examples;
+mod full_disk;
 #[cfg(feature = "docs")]
 mod manual;
 mod measure;

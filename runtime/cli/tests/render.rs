@@ -57,7 +57,7 @@ fn dice_below_a_panel_is_that_of_the_segmentation() {
     let image = read_image(&data.join("phantom0001_ED.png")).unwrap();
     let labels = read_labels(&data.join("phantom0001_ED_gt.png")).unwrap();
     let options = SegmentOptions::defaults(segmenter.manifest());
-    let study = Study { name: "x", corruption: Corruption::Gaussian, strengths: vec![0.0, 0.2], seed: 0 };
+    let study = Study { name: "x", corruption: Corruption::Gaussian, strengths: vec![0.0, 0.2], seed: 0, part: None };
     let (figure, levels) = robustness(&mut segmenter, &image, &labels, &study, &options, VIEW).unwrap();
     let noisy = ldseg_evaluate::robustness::corrupt(&image, "x", Corruption::Gaussian, 0.2, 0);
     let found = segmenter.segment(&noisy, &options).unwrap().labels;

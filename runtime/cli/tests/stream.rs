@@ -124,6 +124,19 @@ fn a_folder_is_watched_and_a_bad_file_is_one_failure() {
 }
 
 #[test]
+fn label_maps_do_not_go_into_the_folder_that_is_watched() {
+    let temp = tempfile::tempdir().unwrap();
+    let watched = temp.path().join("watched");
+    fs::create_dir(&watched).unwrap();
+    let same = watched.join("..").join("watched");
+    let arguments: [&dyn AsRef<std::ffi::OsStr>; 6] =
+        [&"--watch", &watched, &"--idle-seconds", &"0.1", &"--output", &same];
+    let (code, stdout, stderr) = stream(&arguments, &[]);
+    assert_eq!((code, stdout.len()), (Some(2), 0), "{stderr}");
+    assert!(stderr.contains("is the folder that is watched"), "{stderr}");
+}
+
+#[test]
 fn a_deadline_takes_as_many_steps_as_fit_and_at_least_one() {
     let raw = frames(3).concat();
     let size = format!("{SIDE}x{SIDE}");
@@ -218,4 +231,67 @@ fn parts_share_out_the_inputs_and_what_is_done_is_left_alone() {
         &"2",
     ]);
     assert_eq!(wrong.code, Some(2));
+}
+
+/// Waits for a command to end, for a minute at most.
+fn ends(child: &mut std::process::Child) -> bool {
+    (0..6000).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        child.try_wait().unwrap().is_some()
+    })
+}
+
+#[test]
+fn a_stream_that_nobody_reads_ends() {
+    let bundle = repository("models/echo");
+    let frame = frames(1).remove(0);
+    for labels in [&["--raw-labels"][..], &[]] {
+        let mut command = command("ldseg", &[&"stream", &"--bundle", &bundle, &"--threads", &"1"]);
+        command.args(["--size", "224x224", "--when-full", "wait"]).args(labels);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        drop(child.stdout.take());
+        // Standard input stays open: it is not its end that ends the command.
+        let mut stdin = child.stdin.take().unwrap();
+        let _ = stdin.write_all(&frame);
+        let ended = ends(&mut child);
+        let _ = child.kill();
+        assert!(ended, "{labels:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_is_written_slowly_or_anew_or_oddly_named_is_answered() {
+    use std::os::unix::ffi::OsStrExt;
+    let temp = tempfile::tempdir().unwrap();
+    let picture = |n: usize| {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let (pixels, side) = (&frames(2)[n], SIDE as u32);
+        image::write_buffer_with_format(&mut bytes, pixels, side, side, image::ColorType::L8, image::ImageFormat::Png)
+            .unwrap();
+        bytes.into_inner()
+    };
+    let (first, second) = (picture(0), picture(1));
+    let folder = temp.path().join("in");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join(std::ffi::OsStr::from_bytes(b"odd\xff.png")), &first).unwrap();
+    let (code, stdout, stderr) = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut file = fs::File::create(folder.join("slow.png")).unwrap();
+            file.write_all(&first[..first.len() / 2]).unwrap();
+            thread::sleep(Duration::from_millis(400));
+            file.write_all(&first[first.len() / 2..]).unwrap();
+            thread::sleep(Duration::from_millis(1500));
+            fs::write(folder.join("slow.png"), &second).unwrap();
+        });
+        stream(&[&"--watch", &folder, &"--idle-seconds", &"3", &"--queue", &"10"], &[])
+    });
+    assert_eq!(code, Some(0), "{stderr}");
+    let lines = lines(&stdout);
+    let answered: Vec<_> = lines[..lines.len() - 1].iter().map(|line| line["file"].as_str().unwrap()).collect();
+    assert!(answered.contains(&folder.join("odd\u{FFFD}.png").to_str().unwrap()), "{answered:?}");
+    assert_eq!(answered.iter().filter(|file| file.ends_with("slow.png")).count(), 2, "{answered:?}");
+    let mut frames: Vec<_> = lines[..lines.len() - 1].iter().map(|line| line["frame"].as_u64().unwrap()).collect();
+    frames.sort_unstable();
+    assert_eq!(frames, [0, 1, 2]);
 }

@@ -5,6 +5,8 @@ mod memory;
 mod region;
 
 pub use geometry::{Affine, GridDifference, Orientation, OrientationPolicy, Turn};
+#[doc(hidden)]
+pub use memory::{MAX_SAMPLES, check_samples};
 pub use region::Region;
 
 use ndarray::{ArrayViewD, Axis, Slice, Zip};

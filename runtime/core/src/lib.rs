@@ -38,6 +38,8 @@
 
 #[doc(hidden)]
 pub mod bench;
+#[doc(hidden)]
+pub mod budget;
 pub mod bundle;
 #[doc(hidden)]
 pub mod calibration;
@@ -59,12 +61,14 @@ pub mod image;
 pub mod metrics;
 #[doc(hidden)]
 pub mod names;
+mod onnx;
 #[doc(hidden)]
 pub mod preprocess;
 #[doc(hidden)]
 pub mod queue;
 #[doc(hidden)]
 pub mod segmenter;
+mod spec;
 #[doc(hidden)]
 pub mod sum;
 #[doc(hidden)]
@@ -82,6 +86,8 @@ pub use bundle::{Bundle, Manifest};
 pub use diffusion::Sampler;
 #[doc(inline)]
 pub use engine::{Device, EngineKind, EngineOptions};
+#[doc(hidden)]
+pub use error::catch_panic;
 pub use error::{Error, ErrorKind, Result};
 #[doc(inline)]
 pub use frames::{Frame, FrameOptions, Frames};

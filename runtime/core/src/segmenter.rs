@@ -8,21 +8,22 @@ use std::{
 
 use ndarray::{Axis, Zip, concatenate};
 
+use crate::budget::Budget;
 use crate::bundle::{Bundle, DENOISER, IMAGE_ENCODER, LABEL_DECODER, Manifest};
 use crate::calibration::{Pooled, statistics, temper};
 use crate::diffusion::{NoiseKey, SampleRequest, Sampler, Schedule, sample};
 use crate::engine::{EngineOptions, Network};
 use crate::image::{Image, Labels, Region, Turn};
 use crate::preprocess::{image_to_input, probabilities_to_grid};
-use crate::uncertainty::entropy;
+use crate::uncertainty::{entropy, expected_dice};
 use crate::{Error, ErrorKind, Result, Tensor};
 
 mod windowed;
 
 use windowed::Blended;
 
-/// Samples that pass the denoiser as one batch; more are run in groups.
-const MAX_BATCH: usize = 16;
+/// What rounding may do to a probability, or to the sum of 256 of them as halves.
+const PROBABILITY_ERROR: f32 = 1e-3;
 /// Voxels that pass the decoder as one batch, as its feature maps at full size dominate the memory.
 const MAX_DECODER_VOXELS: usize = 1 << 18;
 /// Steps of a sampler that is not the bundle's default, where that is `direct` and says nothing about steps.
@@ -124,11 +125,17 @@ pub struct Segmenter {
     image_encoder: Box<dyn Network>,
     denoiser: Box<dyn Network>,
     label_decoder: Box<dyn Network>,
+    budget: Option<Budget>,
 }
 
 impl SegmentOptions {
     /// More samples than this are a mistake.
     pub const MAX_SAMPLES: usize = 1000;
+
+    /// Of how many samples the probabilities and labels are kept.
+    pub fn kept_samples(&self) -> usize {
+        if self.keep_samples { self.samples } else { 0 }
+    }
 
     /// The bundle's default sampler and steps, one sample, seed 0, frame 0.
     pub fn defaults(manifest: &Manifest) -> Self {
@@ -201,7 +208,13 @@ impl Segmenter {
         label_decoder: Box<dyn Network>,
     ) -> Result<Self> {
         let schedule = manifest.noise_schedule()?;
-        Ok(Self { manifest, schedule, image_encoder, denoiser, label_decoder })
+        Ok(Self { manifest, schedule, image_encoder, denoiser, label_decoder, budget: None })
+    }
+
+    /// The same, for images that nobody vouches for: one that asks for more than the budget is refused. Without it, whoever has
+    /// an image in memory gets it segmented.
+    pub fn within(self, budget: Budget) -> Self {
+        Self { budget: Some(budget), ..self }
     }
 
     /// The bundle's manifest.
@@ -232,6 +245,9 @@ impl Segmenter {
         warm_start: Option<WarmStart<'_>>,
     ) -> Result<Segmentation> {
         options.check(self.manifest.timesteps)?;
+        if let Some(budget) = self.budget {
+            budget.check(&self.manifest, image, options.kept_samples())?;
+        }
         let mut timings = Timings::default();
         let (image, back) = timed(&mut timings.preprocess, || self.turned(image));
         let input = timed(&mut timings.preprocess, || self.input(&image))?;
@@ -281,6 +297,11 @@ impl Segmenter {
         join(groups)
     }
 
+    /// The most samples that denoiser and label decoder take as one batch.
+    pub(crate) fn max_batch(&self) -> usize {
+        self.denoiser.max_batch().min(self.label_decoder.max_batch())
+    }
+
     /// The image encoder: `[N, C, ...]` -> `z_i`.
     ///
     /// # Errors
@@ -300,9 +321,11 @@ impl Segmenter {
     /// The label decoder: `[N, latent...]` -> class probabilities `[N, K, ...]`.
     ///
     /// # Errors
-    /// Those of [`Network::run`].
+    /// Those of [`Network::run`]; [`ErrorKind::Engine`] where what it gives are no probabilities.
     pub fn decode(&mut self, z: &Tensor) -> Result<Tensor> {
-        only(self.label_decoder.run(&[z])?)
+        let probabilities = only(self.label_decoder.run(&[z])?)?;
+        check_probabilities(&probabilities)?;
+        Ok(probabilities)
     }
 
     /// The image the way round that the networks take, and the turn back to its own.
@@ -334,8 +357,9 @@ impl Segmenter {
     ) -> Result<(Tensor, Tensor)> {
         let z_i = timed(&mut timings.image_encoder, || self.encode_image(input))?;
         let start = Instant::now();
+        let batch = self.denoiser.max_batch();
         let mut groups = Vec::new();
-        for (keys, z_t) in keys.chunks(MAX_BATCH).zip(z_t.axis_chunks_iter(Axis(0), MAX_BATCH)) {
+        for (keys, z_t) in keys.chunks(batch).zip(z_t.axis_chunks_iter(Axis(0), batch)) {
             let z_i = concatenate(Axis(0), &vec![z_i.view(); keys.len()]).map_err(shapes)?;
             let request = SampleRequest {
                 schedule: &self.schedule,
@@ -357,7 +381,7 @@ impl Segmenter {
     /// Hands the probabilities `[n, K, ...]` of a few samples at a time to `take`, in order.
     fn decode_in_groups(&mut self, z: &Tensor, timings: &mut Timings, take: &mut dyn FnMut(Tensor)) -> Result<()> {
         let voxels: usize = self.manifest.input_size.iter().product();
-        let group = (MAX_DECODER_VOXELS / voxels).clamp(1, MAX_BATCH);
+        let group = (MAX_DECODER_VOXELS / voxels).clamp(1, self.label_decoder.max_batch());
         for z in z.axis_chunks_iter(Axis(0), group) {
             take(timed(&mut timings.label_decoder, || self.decode(&z.to_owned()))?);
         }
@@ -397,6 +421,25 @@ fn shapes(e: ndarray::ShapeError) -> Error {
     Error::with_source(ErrorKind::ShapeMismatch, "the samples have different shapes", e)
 }
 
+/// Whether `[N, K, ...]` are probabilities: each from 0 to 1, and 1 in sum over the classes.
+fn check_probabilities(probabilities: &Tensor) -> Result<()> {
+    let within = |value: f32| (-PROBABILITY_ERROR..=1.0 + PROBABILITY_ERROR).contains(&value);
+    let fail = |what: String| {
+        Error::new(
+            ErrorKind::Engine,
+            format!("the label decoder gives {what}, expected probabilities from 0 to 1 of sum 1"),
+        )
+    };
+    if let Some(value) = probabilities.iter().find(|&&value| !within(value)) {
+        return Err(fail(format!("{value}")));
+    }
+    let sums = probabilities.sum_axis(Axis(1));
+    match sums.iter().find(|&&sum| !((sum - 1.0).abs() <= PROBABILITY_ERROR)) {
+        Some(sum) => Err(fail(format!("classes of sum {sum}"))),
+        None => Ok(()),
+    }
+}
+
 fn only(mut outputs: Vec<Tensor>) -> Result<Tensor> {
     match (outputs.pop(), outputs.is_empty()) {
         (Some(output), true) => Ok(output),
@@ -427,6 +470,21 @@ pub fn argmax(probabilities: &Tensor) -> Labels {
         });
     }
     labels
+}
+
+/// For each class the Dice to expect of a segmentation, by [`expected_dice`] and what the manifest's calibration knows of it.
+///
+/// # Errors
+/// Those of [`expected_dice`].
+pub fn calibrated_dice(manifest: &Manifest, segmentation: &Segmentation) -> Result<Vec<Option<f64>>> {
+    let mut expected = expected_dice(&segmentation.probabilities, &segmentation.labels)?;
+    for map in manifest.calibration.iter().flat_map(|calibration| &calibration.expected_dice) {
+        let class = manifest.classes.iter().position(|class| class.name == map.class);
+        if let Some(own) = class.and_then(|class| expected.get_mut(class)?.as_mut()) {
+            *own = map.apply(*own);
+        }
+    }
+    Ok(expected)
 }
 
 #[cfg(test)]

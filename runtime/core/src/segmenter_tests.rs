@@ -60,6 +60,22 @@ fn image() -> Image {
 }
 
 #[test]
+fn what_is_no_probability_is_an_error() {
+    for (f, expected) in [
+        ((|_| Tensor::from_elem(vec![1, 3, 4, 6], -0.1)) as fn(&[&Tensor]) -> Tensor, "gives -0.1"),
+        (|_| Tensor::from_elem(vec![1, 3, 4, 6], 1e30), "gives 1000000000000000000000000000000"),
+        (|_| Tensor::zeros(vec![1, 3, 4, 6]), "gives classes of sum 0"),
+        (|_| Tensor::from_elem(vec![1, 3, 4, 6], 0.4), "gives classes of sum 1.2"),
+        (|_| Tensor::from_elem(vec![1, 3, 4, 6], f32::NAN), "gives NaN"),
+    ] {
+        let fake = |f| Box::new(Fake { calls: Calls::default(), f });
+        let mut segmenter = Segmenter::from_networks(manifest(), fake(encode), fake(denoise), fake(f)).unwrap();
+        let error = segmenter.segment(&image(), &SegmentOptions::defaults(&manifest())).unwrap_err();
+        assert!(error.kind() == ErrorKind::Engine && error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn segments_in_the_images_own_grid() {
     let (mut segmenter, calls) = segmenter();
     let options = SegmentOptions { samples: 3, steps: 2, ..SegmentOptions::defaults(&manifest()) };

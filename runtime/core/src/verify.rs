@@ -1,12 +1,12 @@
 //! Replays a bundle's reference tensors: does this machine's engine compute what the trainer computed?
 
-use ndarray::Axis;
+use ndarray::{Axis, Slice, concatenate};
 use serde::Serialize;
 
 use crate::bundle::{Bundle, DENOISER, IMAGE_ENCODER, LABEL_DECODER, LABEL_ENCODER, Tolerances};
 use crate::engine::EngineOptions;
 use crate::segmenter::{SegmentOptions, Segmenter, argmax};
-use crate::{Result, Tensor};
+use crate::{Error, ErrorKind, Result, Tensor};
 
 /// One comparison with the reference.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -34,7 +34,7 @@ pub struct Verification {
     pub engine: String,
     /// The device, e.g. `cpu`.
     pub device: String,
-    /// The four networks, then the whole loop's probabilities and labels.
+    /// The four networks, then the whole loop's probabilities and labels, then denoiser and label decoder in a batch of two.
     pub checks: Vec<Check>,
     /// Whether all checks passed.
     pub passed: bool,
@@ -59,7 +59,7 @@ pub fn verify(bundle: &Bundle, options: &EngineOptions) -> Result<Verification> 
     let probabilities = segmenter.run_latent(&golden.image, golden.noise.clone(), &defaults, &mut |_, _| {})?;
 
     let allowed = manifest.tolerances.unwrap_or_default();
-    let checks = vec![
+    let mut checks = vec![
         compare_network(IMAGE_ENCODER, &z_i, &golden.z_i, allowed),
         compare_network(DENOISER, &prediction, &golden.prediction, allowed),
         compare_network(LABEL_DECODER, &decoded, &golden.decoded, allowed),
@@ -67,6 +67,17 @@ pub fn verify(bundle: &Bundle, options: &EngineOptions) -> Result<Verification> 
         compare_probabilities(&probabilities, &golden.probabilities, allowed),
         compare_labels(&probabilities, &golden.labels, allowed),
     ];
+    if segmenter.max_batch() > 1 {
+        // One that mixes its samples gives the golden tensors as long as it is given one sample.
+        let pair =
+            |first: &Tensor, second: &Tensor| concatenate(Axis(0), &[first.view(), second.view()]).map_err(shapes);
+        let (noise, z_i) =
+            (pair(&golden.noise, &golden.z_l0)?, pair(&golden.z_i, &golden.z_i.mapv(|value| 0.5 * value))?);
+        let predictions = segmenter.denoise(&noise, &z_i, manifest.timesteps - 1)?;
+        checks.push(compare_batch(DENOISER, &predictions, &prediction, allowed));
+        let both = segmenter.decode(&pair(&golden.z_l0, &golden.noise)?)?;
+        checks.push(compare_batch(LABEL_DECODER, &both, &decoded, allowed));
+    }
     Ok(Verification {
         bundle: manifest.name.clone(),
         engine: options.engine.to_string(),
@@ -82,6 +93,16 @@ fn compare_network(name: &'static str, output: &Tensor, reference: &Tensor, allo
     // A constant reference has no scale of its own.
     let value = if std == 0.0 { difference } else { difference / std };
     at_most(name, "max |difference| / std", value, allowed.network)
+}
+
+/// The first sample of a batch against the same sample alone.
+fn compare_batch(name: &'static str, batch: &Tensor, alone: &Tensor, allowed: Tolerances) -> Check {
+    let first = batch.slice_axis(Axis(0), Slice::from(0..1)).to_owned();
+    Check { measure: "|difference| in a batch", ..compare_network(name, &first, alone, allowed) }
+}
+
+fn shapes(e: ndarray::ShapeError) -> Error {
+    Error::with_source(ErrorKind::ShapeMismatch, "the golden tensors have different shapes", e)
 }
 
 fn compare_probabilities(output: &Tensor, reference: &Tensor, allowed: Tolerances) -> Check {
@@ -127,6 +148,19 @@ mod tests {
         assert!(!compare_network(DENOISER, &far, &reference, exact).passed);
         assert!(compare_network(DENOISER, &far, &reference, Tolerances { network: 2e-4, ..exact }).passed);
         assert!(!compare_network(DENOISER, &reference.mapv(|_| f32::INFINITY), &reference, exact).passed);
+    }
+
+    #[test]
+    fn a_network_that_mixes_its_batch_fails() {
+        let exact = Tolerances::default();
+        let alone = Tensor::from_shape_fn(vec![1, 1, 2, 3], |i| (i[2] * 3 + i[3]) as f32);
+        let other = alone.mapv(|x| 1.0 - x);
+        let kept = concatenate(Axis(0), &[alone.view(), other.view()]).unwrap();
+        let swapped = concatenate(Axis(0), &[other.view(), alone.view()]).unwrap();
+        let mean = concatenate(Axis(0), &[((&alone + &other) / 2.0).view(), alone.view()]).unwrap();
+        assert!(compare_batch(LABEL_DECODER, &kept, &alone, exact).passed);
+        assert!(!compare_batch(LABEL_DECODER, &swapped, &alone, exact).passed);
+        assert!(!compare_batch(LABEL_DECODER, &mean, &alone, exact).passed);
     }
 
     #[test]

@@ -97,12 +97,17 @@ impl Line {
     }
 }
 
+/// From the first window to the last.
+fn steps(length: usize, size: usize) -> usize {
+    length.saturating_sub(size).div_ceil((size / 2).max(1))
+}
+
 /// As few windows as lie half a window apart at most, evenly from end to end; one, around it, of a shorter axis.
 fn starts(length: usize, size: usize) -> Vec<isize> {
     let Some(span) = length.checked_sub(size).filter(|span| *span > 0) else {
         return vec![padded_start(length, size)];
     };
-    let steps = span.div_ceil((size / 2).max(1));
+    let steps = steps(length, size);
     (0..=steps).map(|step| ((2 * step * span + steps) / (2 * steps)) as isize).collect()
 }
 
@@ -118,6 +123,12 @@ impl Windows {
     pub fn new(grid: &[usize], size: &[usize]) -> Self {
         let lines = grid.iter().zip(size).map(|(&length, &size)| Line::new(length, size)).collect();
         Self { grid: grid.to_vec(), size: size.to_vec(), lines }
+    }
+
+    /// How many there would be.
+    pub fn count_over(grid: &[usize], size: &[usize]) -> usize {
+        let along = |(&length, &size): (&usize, &usize)| steps(length, size) + 1;
+        grid.iter().zip(size).map(along).fold(1, usize::saturating_mul)
     }
 
     /// How many there are.

@@ -1,7 +1,6 @@
 //! AVI cines of Motion JPEG, as ultrasound devices export them.
 
 use std::borrow::Cow;
-use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
@@ -17,7 +16,8 @@ const UNTIMED: f64 = 0.1;
 
 /// Reads the first video stream; one frame is a picture.
 pub(super) fn read(path: &Path, limits: &Limits) -> Result<Recording> {
-    let bytes = fs::read(path).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e))?;
+    let bytes = limits.read(path)?;
+    let limits = limits.without(bytes.len());
     let avi = Avi::parse(&bytes)?;
     if avi.frames.is_empty() {
         return Err(fail("holds no frame".into()));
@@ -247,6 +247,8 @@ fn fail(message: String) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use ::image::codecs::jpeg::JpegEncoder;
     use ::image::{ExtendedColorType, RgbImage};
 

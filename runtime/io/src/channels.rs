@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Axis, concatenate};
 
-use super::read_recording;
+use super::Limits;
+use super::read_recording_within;
 use super::recording::Recording;
 use ldseg::image::Image;
 use ldseg::{Error, ErrorKind, Result};
@@ -34,7 +35,7 @@ pub fn channel_files(path: &Path, channels: usize) -> Option<Vec<PathBuf>> {
 /// geometry is that of the first file, and a volume that is stored another way round is turned to it.
 ///
 /// # Errors
-/// Those of [`read_recording`]; [`ErrorKind::Io`] where there is no file, and [`ErrorKind::ShapeMismatch`], naming the file,
+/// Those of [`super::read_recording`]; [`ErrorKind::Io`] where there is no file, and [`ErrorKind::ShapeMismatch`], naming the file,
 /// where one of several files has several channels, or does not lie on the grid of the first ([`Image::turn_onto`]).
 pub fn read_channels(paths: &[PathBuf]) -> Result<Image> {
     let recording = read_files(paths)?;
@@ -46,10 +47,18 @@ pub fn read_channels(paths: &[PathBuf]) -> Result<Image> {
 /// # Errors
 /// As [`read_channels`], but for a cine in a single file.
 pub fn read_files(paths: &[PathBuf]) -> Result<Recording> {
+    read_files_within(paths, &Limits::default())
+}
+
+/// [`read_files`] with other limits, which hold for each file.
+///
+/// # Errors
+/// As [`read_files`].
+pub fn read_files_within(paths: &[PathBuf], limits: &Limits) -> Result<Recording> {
     let [first, others @ ..] = paths else {
         return Err(Error::new(ErrorKind::Io, "expected a file for each channel, found none"));
     };
-    let recording = read_recording(first)?;
+    let recording = read_recording_within(first, limits)?;
     if others.is_empty() {
         return Ok(recording);
     }
@@ -58,7 +67,7 @@ pub fn read_files(paths: &[PathBuf]) -> Result<Recording> {
     let mut image = recording.into_still(first)?;
     let mut planes = vec![grey(&image, first)?];
     for (channel, path) in (1..).zip(others) {
-        let other = read_recording(path)?;
+        let other = read_recording_within(path, limits)?;
         // What was said of the first file need not be said of each.
         let own = other.notes().iter().filter(|note| !said.contains(note));
         notes.extend(own.map(|note| format!("of its channel {channel}: {note}")));

@@ -45,6 +45,9 @@ const NAMES: &[(&str, Format)] = &[
     (".mha", Format::MetaImage),
 ];
 
+/// What names of label maps add to those of their images: ours and CAMUS's, and GlaS's.
+pub const LABEL_SUFFIXES: [&str; 2] = ["_gt", "_anno"];
+
 /// Bytes at the start of a file that tell its format: a NIfTI header, and the first lines of a MetaImage.
 const HEAD: usize = 512;
 const NIFTI_HEADER: usize = 348;
@@ -99,7 +102,7 @@ pub(crate) fn format(path: &Path) -> Result<(Format, Option<String>)> {
 
 /// The format that a file's first bytes show.
 fn by_content(path: &Path) -> io::Result<Option<Format>> {
-    let head = head(File::open(path)?)?;
+    let head = head(open(path)?)?;
     let is = |at: usize, magic: &[u8]| head.get(at..at + magic.len()) == Some(magic);
     let nifti = |head: &[u8]| {
         let size = head.first_chunk().map(|&size| [i32::from_le_bytes(size), i32::from_be_bytes(size)]);
@@ -128,12 +131,20 @@ fn by_content(path: &Path) -> io::Result<Option<Format>> {
         () if is(0, b"DICM") || super::dicom::bare_syntax(&head).is_some() => Format::Dicom,
         () if nifti(&head) => Format::Nifti { compressed: false },
         () if is(0, &[0x1F, 0x8B]) => {
-            let inside = self::head(GzDecoder::new(File::open(path)?).take(NIFTI_HEADER as u64)).unwrap_or_default();
+            let inside = self::head(GzDecoder::new(open(path)?).take(NIFTI_HEADER as u64)).unwrap_or_default();
             return Ok(nifti(&inside).then_some(Format::Nifti { compressed: true }));
         }
         () if is_meta_image(&head) => Format::MetaImage,
         () => return Ok(None),
     }))
+}
+
+/// Opens a file, and nothing that only looks like one: a pipe would keep its reader waiting for ever, a device never ends.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    File::open(path)
 }
 
 /// The first bytes, fewer where there are no more.

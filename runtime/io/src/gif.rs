@@ -1,7 +1,6 @@
 //! Animated GIF: cines in, overlays out.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Cursor};
+use std::io::{Cursor, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,7 +19,8 @@ const PALETTE_SPEED: i32 = 10;
 
 /// A GIF of one frame is a picture, one of more a cine.
 pub(super) fn read(path: &Path, limits: &Limits) -> Result<Recording> {
-    let bytes = fs::read(path).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e))?;
+    let bytes = limits.read(path)?;
+    let limits = limits.without(bytes.len());
     let unreadable = |e: ImageError| Error::new(ErrorKind::Format, format!("is not a readable GIF: {e}"));
     let blocks = Blocks::read(&bytes);
     if let Some(Blocks { size: [width, height], frames, .. }) = blocks {
@@ -28,13 +28,20 @@ pub(super) fn read(path: &Path, limits: &Limits) -> Result<Recording> {
         limits.check(frames.max(1), [height, width, 3], 1)?;
     }
     let decoder = GifDecoder::new(Cursor::new(&bytes)).map_err(unreadable)?;
-    let mut frames = Vec::new();
-    let mut seconds = Vec::new();
+    let (mut frames, mut seconds, mut held) = (Vec::new(), Vec::new(), 0);
     for frame in decoder.into_frames() {
         let frame = frame.map_err(unreadable)?;
         let shown = Duration::from(frame.delay()).as_secs_f64();
         seconds.push(if shown > 0.0 { shown } else { UNTIMED });
-        frames.push(compact(frame.into_buffer().into()));
+        let frame = compact(frame.into_buffer().into());
+        // With transparency it takes more than was thought, and the decoder may find more frames than were counted.
+        held += frame.as_bytes().len();
+        if held > limits.decoded_bytes || frames.len() == limits.frames {
+            let (most, frames) = (limits.decoded_bytes >> 20, limits.frames);
+            let message = format!("takes more than {most} MiB decoded, or has more than {frames} frames");
+            return Err(Error::new(ErrorKind::Format, message));
+        }
+        frames.push(frame);
     }
     // The decoder takes a file that breaks off between two frames for a shorter one.
     if !blocks.is_some_and(|blocks| blocks.ended) {
@@ -112,23 +119,26 @@ fn compact(frame: DynamicImage) -> DynamicImage {
 /// # Errors
 /// [`ErrorKind::Io`] where the file cannot be written.
 pub fn write_cine(path: &Path, pictures: Vec<RgbImage>, seconds: &[f64]) -> Result<()> {
-    let written = write_atomically(path, |temporary| {
-        let failed = |e: ImageError| Error::with_source(ErrorKind::Io, "cannot be written", e);
-        let file = File::create(temporary).map_err(|e| failed(ImageError::IoError(e)))?;
-        let mut encoder = GifEncoder::new_with_speed(BufWriter::new(file), PALETTE_SPEED);
-        encoder.set_repeat(Repeat::Infinite).map_err(failed)?;
-        for (picture, seconds) in pictures.into_iter().zip(seconds) {
-            let delay = Delay::from_saturating_duration(Duration::from_secs_f64(seconds.clamp(0.01, 600.0)));
-            let pixels = DynamicImage::ImageRgb8(picture).into_rgba8();
-            encoder.encode_frame(Frame::from_parts(pixels, 0, 0, delay)).map_err(failed)?;
-        }
-        Ok(())
-    });
-    written.map_err(|e| e.in_file(path))
+    write_atomically(path, |out| encode(pictures, seconds, out)).map_err(|e| e.in_file(path))
+}
+
+pub(super) fn encode(pictures: Vec<RgbImage>, seconds: &[f64], out: &mut dyn Write) -> Result<()> {
+    let failed = |e: ImageError| Error::with_source(ErrorKind::Io, "cannot be written", e);
+    let mut encoder = GifEncoder::new_with_speed(out, PALETTE_SPEED);
+    encoder.set_repeat(Repeat::Infinite).map_err(failed)?;
+    for (picture, seconds) in pictures.into_iter().zip(seconds) {
+        let delay = Delay::from_saturating_duration(Duration::from_secs_f64(seconds.clamp(0.01, 600.0)));
+        let pixels = DynamicImage::ImageRgb8(picture).into_rgba8();
+        encoder.encode_frame(Frame::from_parts(pixels, 0, 0, delay)).map_err(failed)?;
+    }
+    // The trailer is written when the encoder is dropped, and whether that worked is for the writer to know.
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use ::image::Rgb;
 
     use super::super::{read_image, read_recording};

@@ -43,7 +43,7 @@ impl LabelFile {
 /// As [`crate::read_image`], and [`ErrorKind::Format`] for lossy formats, coloured pictures without a palette, and values other
 /// than whole numbers from 0 to 255.
 pub fn read_label_file(path: &Path) -> Result<LabelFile> {
-    read(path).map_err(|e| e.in_file(path))
+    super::guarded(|| read(path)).map_err(|e| e.in_file(path))
 }
 
 fn read(path: &Path) -> Result<LabelFile> {
@@ -120,7 +120,7 @@ fn unfit(path: &Path, format: Format) -> Result<Option<String>> {
 }
 
 fn whole(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e))
+    super::Limits::default().read(path)
 }
 
 /// Finds palettes of one data set that contradict each other: one number that is shown in two colours may well stand for

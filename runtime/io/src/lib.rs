@@ -25,8 +25,8 @@ mod write;
 
 use std::path::Path;
 
-pub use channels::{channel_files, read_channels, read_files, split_channel};
-pub use content::{FolderContent, case_name, images_in, is_image_file, output_name};
+pub use channels::{channel_files, read_channels, read_files, read_files_within, split_channel};
+pub use content::{FolderContent, LABEL_SUFFIXES, case_name, images_in, is_image_file, output_name};
 #[cfg(feature = "dicom")]
 pub use dicom::{DicomAlgorithm, DicomChamber, DicomMeasurement, DicomQuantity, DicomReport, DicomSeg, DicomSegKind};
 pub use form::OutputForm;
@@ -41,7 +41,7 @@ pub use write::{output_extension, write_labels, write_scalar};
 
 use content::{Format, format, split_name};
 use ldseg::image::{Geometry, Image, Labels};
-use ldseg::{Error, Result};
+use ldseg::{Error, ErrorKind, Result, catch_panic};
 
 /// Reads a still image. The content says which format; where it is of none that is known, the name says which one is missed.
 ///
@@ -75,10 +75,40 @@ pub fn read_recording_within(path: &Path, limits: &Limits) -> Result<Recording> 
             Format::Picture(format) => {
                 picture::read(path, format, limits).map(|image| Recording::still(image, OutputForm::picture()))
             }
-            Format::Nifti { compressed } => nifti::read(path, compressed),
-            Format::MetaImage => metaimage::read(path),
+            Format::Nifti { compressed } => nifti::read(path, compressed, limits),
+            Format::MetaImage => metaimage::read(path, limits),
         }?;
         Ok(recording.noted(note.into_iter().collect()))
     };
-    read().map_err(|e: Error| e.in_file(path))
+    guarded(read).map_err(|e: Error| e.in_file(path))
+}
+
+/// Runs a decoder: where it panics, its file cannot be read.
+fn guarded<T>(decode: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_panic(ErrorKind::Format, "cannot be decoded, the decoder failed", decode)
+}
+
+/// Reads a file that is an output of ours, and forgets what it holds: whether it is there as a whole.
+///
+/// # Errors
+/// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Format`] where it is damaged, cut off, or of another format
+/// than its name says.
+pub fn check_whole(path: &Path) -> Result<()> {
+    let check = || {
+        let (format, note) = format(path)?;
+        if let Some(note) = note {
+            return Err(Error::new(ErrorKind::Format, note));
+        }
+        match format {
+            Format::Nifti { compressed } => nifti::read_stack(path, compressed).map(drop),
+            #[cfg(feature = "dicom")]
+            Format::Dicom => dicom::check_whole(path),
+            // The decoder does not miss the end.
+            Format::Picture(::image::ImageFormat::Png) if !picture::png_has_end(&Limits::default().read(path)?) => {
+                Err(Error::new(ErrorKind::Format, "is not a readable PNG: it ends before its end chunk"))
+            }
+            _ => read_recording(path).map(drop),
+        }
+    };
+    guarded(check).map_err(|e: Error| e.in_file(path))
 }

@@ -9,6 +9,7 @@ use flate2::bufread::ZlibDecoder;
 use ndarray::{ArrayD, IxDyn};
 
 use super::form::{Form, OutputForm, affine_from_lps};
+use super::limits::Limits;
 use super::recording::Recording;
 use super::voxels::{Element, Encoding, check_length, decode, voxel_count};
 use ldseg::image::{Geometry, Image, Orientation};
@@ -18,12 +19,14 @@ use ldseg::{Error, ErrorKind, Result, Tensor};
 const MAX_HEADER_BYTES: usize = 1 << 16;
 
 /// Reads a MetaImage as `[C, Y, X]` or `[C, Z, Y, X]`.
-pub(super) fn read(path: &Path) -> Result<Recording> {
+pub(super) fn read(path: &Path, limits: &Limits) -> Result<Recording> {
     let mut file = open(path).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e))?;
     let (header, header_bytes) = Header::read(&mut file.reader)?;
     let grid = header.grid()?;
     let channels = header.channels()?;
     let count = voxel_count(&[grid.dims.as_slice(), &[channels]].concat())?;
+    // Interleaved channels are copied to be put apart.
+    limits.check_still(&grid.dims, channels, if channels == 1 { 0 } else { size_of::<f32>() })?;
     let encoding = header.encoding()?;
     let compressed = header.flag(&["CompressedData"])?;
     let voxels = match header.data_file()? {
@@ -76,7 +79,7 @@ struct Source {
 }
 
 fn open(path: &Path) -> std::io::Result<Source> {
-    let file = File::open(path)?;
+    let file = super::content::open(path)?;
     let length = file.metadata()?.len();
     Ok(Source { reader: BufReader::new(file), length })
 }
@@ -100,7 +103,9 @@ fn channels_first(voxels: Vec<f32>, channels: usize, dims: &[usize]) -> Result<T
     let interleaved = ArrayD::from_shape_vec(IxDyn(&shape), voxels)
         .map_err(|e| Error::with_source(ErrorKind::Format, "has another number of voxels than its header says", e))?;
     let order: Vec<usize> = std::iter::once(dims.len()).chain(0..dims.len()).collect();
-    Ok(interleaved.permuted_axes(IxDyn(&order)).as_standard_layout().into_owned())
+    let planes = interleaved.permuted_axes(IxDyn(&order));
+    // A single channel lies as it is wanted, and is not copied.
+    Ok(if planes.is_standard_layout() { planes } else { planes.as_standard_layout().into_owned() })
 }
 
 /// Sizes without a third axis of 1; the rest in the file's order x, y, z, padded to three axes.

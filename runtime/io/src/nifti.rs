@@ -1,8 +1,8 @@
 //! NIfTI-1, plain (`.nii`) or compressed (`.nii.gz`).
 
+mod encode;
 mod place;
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
@@ -10,8 +10,10 @@ use ::nifti::{Endianness, NiftiHeader, NiftiType};
 use flate2::bufread::MultiGzDecoder;
 use ndarray::{ArrayD, IxDyn};
 
+pub(super) use self::encode::{Voxel, encode};
 use self::place::place;
 use super::form::{Form, OutputForm};
+use super::limits::Limits;
 use super::recording::Recording;
 use super::voxels::{Element, Encoding, check_length, decode, voxel_count};
 use ldseg::image::Image;
@@ -21,8 +23,12 @@ const HEADER_BYTES: usize = 348;
 const NIFTI_2_HEADER_BYTES: i32 = 540;
 
 /// Reads a NIfTI-1 image as `[1, J, I]` or `[1, K, J, I]`, slope and intercept applied.
-pub(super) fn read(path: &Path, compressed: bool) -> Result<Recording> {
-    let (header, dims, voxels) = decode_file(path, compressed, spatial_dims)?;
+pub(super) fn read(path: &Path, compressed: bool, limits: &Limits) -> Result<Recording> {
+    let dims = |header: &NiftiHeader| {
+        let dims = spatial_dims(header)?;
+        limits.check_still(&dims, 1, 0).map(|()| dims)
+    };
+    let (header, dims, voxels) = decode_file(path, compressed, dims)?;
     let (geometry, notes) = place(&header, dims.len());
     let shape: Vec<usize> = std::iter::once(1).chain(dims.iter().rev().copied()).collect();
     let data = ArrayD::from_shape_vec(IxDyn(&shape), voxels)
@@ -43,7 +49,7 @@ fn decode_file(
     dims: impl Fn(&NiftiHeader) -> Result<Vec<usize>>,
 ) -> Result<(NiftiHeader, Vec<usize>, Vec<f32>)> {
     let unreadable = |e| Error::with_source(ErrorKind::Io, "cannot be read", e);
-    let file = File::open(path).map_err(unreadable)?;
+    let file = super::content::open(path).map_err(unreadable)?;
     let stored = file.metadata().map_err(unreadable)?.len();
     let file = BufReader::new(file);
     let mut reader: Box<dyn Read> = if compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
@@ -297,8 +303,9 @@ mod tests {
         assert!(message("a.nii", &file(false, [3, 2, 0, 2, 0, 0, 0, 0], 2, 0.0, &[])).contains("is empty"));
         assert!(message("a.nii", &file(false, [3, 2, 2, 0, 0, 0, 0, 0], 2, 0.0, &[])).contains("[2, 2, 0]"));
         let most = i16::MAX;
-        assert!(message("a.nii", &file(false, [3, most, most, most, 0, 0, 0, 0], 2, 0.0, &[])).contains("absurd"));
-        let bomb = file(false, [3, 800, 800, 800, 0, 0, 0, 0], 64, 0.0, &[]);
+        let absurd = file(false, [3, most, most, most, 0, 0, 0, 0], 2, 0.0, &[]);
+        assert!(message("a.nii", &absurd).contains("at most 268435456 pixels or voxels"));
+        let bomb = file(false, [3, 600, 600, 600, 0, 0, 0, 0], 64, 0.0, &[]);
         assert!(message("a.nii.gz", &gzip(&bomb)).contains("truncated"));
         assert!(message("a.nii", &file(false, [3, 2, -2, 2, 0, 0, 0, 0], 2, 0.0, &[])).contains("-2"));
         assert!(message("a.nii", &file(false, [3, 1, 1, 2, 0, 0, 0, 0], 32, 0.0, &[0; 16])).contains("datatype 32"));

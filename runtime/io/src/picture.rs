@@ -1,8 +1,9 @@
 //! PNG, BMP, JPEG and TIFF.
 
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 use std::path::Path;
 
+use ::image::codecs::png::PngEncoder;
 use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
@@ -13,7 +14,8 @@ use ldseg::{Error, ErrorKind, Result, Tensor};
 
 /// Reads an 8- or 16-bit grey or RGB picture as `[C, H, W]`, values as stored.
 pub(super) fn read(path: &Path, format: ImageFormat, limits: &Limits) -> Result<Image> {
-    let bytes = std::fs::read(path).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e))?;
+    let bytes = limits.read(path)?;
+    let limits = limits.without(bytes.len());
     let unreadable = format!("is not a readable {}", Format::Picture(format).name());
     // The JPEG decoder paints what is missing grey, and the TIFF decoder passes over all pages but the first.
     if format == ImageFormat::Jpeg && jpeg_is_complete(&bytes) == Some(false) {
@@ -37,7 +39,7 @@ pub(super) fn read(path: &Path, format: ImageFormat, limits: &Limits) -> Result<
     let colour = decoder.color_type();
     let channels = usize::from(colour.channel_count());
     let size = usize::from(colour.bytes_per_pixel()) / channels.max(1);
-    limits.check(1, [height as usize, width as usize, channels], size)?;
+    limits.check_still(&[height as usize, width as usize], channels, size)?;
     let decoded = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
     Ok(Image { data: intensities(&decoded)?, geometry: Geometry::default() })
 }
@@ -76,7 +78,8 @@ fn planes<T: Copy + PartialEq + Into<f32>>(pixels: &[T], stored: [usize; 3], opa
         }
     }
     let plane = |c: usize| pixels.iter().skip(c).step_by(channels).map(|&v| v.into());
-    let data = (0..kept).flat_map(plane).collect();
+    let mut data = Vec::with_capacity(kept * h * w);
+    (0..kept).for_each(|c| data.extend(plane(c)));
     ArrayD::from_shape_vec(IxDyn(&[kept, h, w]), data)
         .map_err(|e| Error::with_source(ErrorKind::Format, "has another number of pixels than its size says", e))
 }
@@ -96,6 +99,11 @@ pub(super) fn jpeg_is_complete(bytes: &[u8]) -> Option<bool> {
             _ => at += 2 + usize::from(u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?])),
         }
     }
+}
+
+/// Whether a PNG ends as it has to: with an empty chunk and its checksum.
+pub(super) fn png_has_end(bytes: &[u8]) -> bool {
+    bytes.ends_with(b"\0\0\0\0IEND\xAE\x42\x60\x82")
 }
 
 /// What the first image file directory of a TIFF says.
@@ -157,11 +165,13 @@ pub(super) fn write_grey(path: &Path, pixels: ArrayViewD<'_, u8>) -> Result<()> 
 
 /// Writes a PNG.
 pub(super) fn write_png(path: &Path, picture: &DynamicImage) -> Result<()> {
-    write_atomically(path, |temporary| {
-        picture
-            .save_with_format(temporary, ImageFormat::Png)
-            .map_err(|e| Error::with_source(ErrorKind::Io, "cannot be written", e))
-    })
+    write_atomically(path, |out| encode_png(picture, out))
+}
+
+pub(super) fn encode_png(picture: &DynamicImage, out: &mut dyn Write) -> Result<()> {
+    picture
+        .write_with_encoder(PngEncoder::new(out))
+        .map_err(|e| Error::with_source(ErrorKind::Io, "cannot be written", e))
 }
 
 #[cfg(test)]
@@ -255,7 +265,7 @@ mod tests {
         save(GrayImage::new(64, 64), &path, ImageFormat::Png);
         let few = crate::Limits { frame_samples: 64 * 64 - 1, ..crate::Limits::default() };
         let error = crate::read_recording_within(&path, &few).unwrap_err().to_string();
-        assert!(error.contains("a.png: has frames of 64 x 64 pixels, expected at most 4095 samples"), "{error}");
+        assert!(error.contains("a.png: has size [64, 64] with 1 channels, expected at most 4095 samples"), "{error}");
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use ::nifti::writer::WriterOptions;
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
+use super::nifti::{self, Voxel, encode};
 use super::write::stack_header;
-use super::{Format, OutputForm, nifti, split_name};
+use super::{Format, OutputForm, split_name};
 use ldseg::files::write_atomically;
 use ldseg::image::Labels;
 use ldseg::{Error, ErrorKind, Result, Tensor};
@@ -23,7 +23,7 @@ pub const PROBABILITIES: &str = "_probabilities";
 /// [`ErrorKind::Setting`] for another ending, [`ErrorKind::ShapeMismatch`] where the grid is not the image's or is too
 /// large for NIfTI, [`ErrorKind::Io`] where the file cannot be written.
 pub fn write_label_stack(path: &Path, maps: &Labels, form: &OutputForm) -> Result<()> {
-    write(path, maps.view(), form, |options, voxels| options.write_nifti(&voxels))
+    write(path, maps.view(), form)
 }
 
 /// Writes maps of numbers `[N, H, W]` or `[N, D, H, W]` as f32, else as [`write_label_stack`].
@@ -31,24 +31,16 @@ pub fn write_label_stack(path: &Path, maps: &Labels, form: &OutputForm) -> Resul
 /// # Errors
 /// As [`write_label_stack`].
 pub fn write_scalar_stack(path: &Path, maps: &Tensor, form: &OutputForm) -> Result<()> {
-    write(path, maps.view(), form, |options, voxels| options.write_nifti(&voxels))
+    write(path, maps.view(), form)
 }
 
-fn write<A>(
-    path: &Path,
-    maps: ArrayViewD<'_, A>,
-    form: &OutputForm,
-    write: impl FnOnce(WriterOptions<'_>, ArrayViewD<'_, A>) -> ::nifti::Result<()>,
-) -> Result<()> {
+fn write<A: Voxel>(path: &Path, maps: ArrayViewD<'_, A>, form: &OutputForm) -> Result<()> {
     let written = || {
         if !matches!(split_name(path), Some((_, Format::Nifti { compressed: true }))) {
             return Err(Error::new(ErrorKind::Setting, "is no name for several maps, expected one ending in .nii.gz"));
         }
         let header = stack_header(form, maps.shape())?;
-        write_atomically(path, |temporary| {
-            write(WriterOptions::new(temporary).reference_header(&header), maps.reversed_axes())
-                .map_err(|e| Error::with_source(ErrorKind::Io, "cannot be written", e))
-        })
+        write_atomically(path, |out| encode(&header, maps, out))
     };
     written().map_err(|e| e.in_file(path))
 }

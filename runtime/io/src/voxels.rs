@@ -4,7 +4,8 @@ use std::io::Read;
 
 use ldseg::{Error, ErrorKind, Result};
 
-/// Most voxels (all channels) an image may have: 2 GiB as f32. A header that asks for more is taken for damaged.
+/// Most voxels (all channels and maps) of one file, whatever the limits: 2 GiB as f32. A header that asks for more is taken for
+/// damaged.
 const MAX_VOXELS: usize = 1 << 29;
 
 /// Deflate never shrinks by more than this factor, so a compressed file bounds what can come out of it.

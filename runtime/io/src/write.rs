@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use ::nifti::writer::WriterOptions;
 use ::nifti::{Endianness, NiftiHeader};
-use ndarray::{ArrayViewD, Axis};
+use ndarray::ArrayViewD;
 
 use super::form::{Form, OutputForm};
+use super::nifti::{Voxel, encode};
 use super::picture;
 use ldseg::files::write_atomically;
 use ldseg::image::Labels;
@@ -31,7 +31,7 @@ pub fn output_extension(form: &OutputForm, spatial_axes: usize) -> &'static str 
 pub fn write_labels(path: &Path, labels: &Labels, form: &OutputForm) -> Result<()> {
     let written = check_extension(path, form, labels.ndim()).and_then(|extension| match extension {
         "png" => picture::write_grey(path, labels.view()),
-        _ => write_nifti(path, labels.view(), form, |options, voxels| options.write_nifti(&voxels)),
+        _ => write_nifti(path, labels.view(), form),
     });
     written.map_err(|e| e.in_file(path))
 }
@@ -48,7 +48,7 @@ pub fn write_scalar(path: &Path, values: &Tensor, form: &OutputForm) -> Result<(
             let grey = values.mapv(|v| (v.clamp(0.0, 1.0) * 255.0).round() as u8);
             picture::write_grey(path, grey.view())
         }
-        _ => write_nifti(path, values.view(), form, |options, voxels| options.write_nifti(&voxels)),
+        _ => write_nifti(path, values.view(), form),
     });
     written.map_err(|e| e.in_file(path))
 }
@@ -66,22 +66,9 @@ fn check_extension(path: &Path, form: &OutputForm, spatial_axes: usize) -> Resul
     Err(Error::new(ErrorKind::Setting, format!("is no name for this output, expected one ending in .{extension}")))
 }
 
-fn write_nifti<A>(
-    path: &Path,
-    voxels: ArrayViewD<'_, A>,
-    form: &OutputForm,
-    write: impl FnOnce(WriterOptions<'_>, ArrayViewD<'_, A>) -> ::nifti::Result<()>,
-) -> Result<()> {
+fn write_nifti<A: Voxel>(path: &Path, voxels: ArrayViewD<'_, A>, form: &OutputForm) -> Result<()> {
     let header = output_header(form, voxels.shape())?;
-    // The file's first axis is the fastest: our last.
-    let mut voxels = voxels.reversed_axes();
-    if voxels.ndim() < usize::from(header.dim[0]) {
-        voxels = voxels.insert_axis(Axis(2));
-    }
-    write_atomically(path, |temporary| {
-        write(WriterOptions::new(temporary).reference_header(&header), voxels)
-            .map_err(|e| Error::with_source(ErrorKind::Io, "cannot be written", e))
-    })
+    write_atomically(path, |out| encode(&header, voxels, out))
 }
 
 /// The header of several maps `[N, ...]` on the image's grid, N along the file's last axis.
@@ -198,11 +185,15 @@ fn header_from_lps(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use ::image::{Rgb, RgbImage};
+    use ldseg::files::{FullAfter, write_checked};
     use ndarray::IxDyn;
 
     use super::super::{read_image, read_labels};
     use super::*;
-    use std::fs;
 
     #[test]
     fn a_picture_s_labels_come_back() {
@@ -217,22 +208,62 @@ mod tests {
     }
 
     #[test]
-    fn failures_leave_nothing_behind_and_spare_the_old_file() {
+    fn what_cannot_be_written_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.png");
-        fs::write(&path, "old").unwrap();
-        let failed = write_atomically(&path, |temporary| {
-            fs::write(temporary, "half").unwrap();
-            Err(Error::new(ErrorKind::Io, "disk full"))
-        });
-        assert!(failed.is_err());
-        assert_eq!(fs::read(&path).unwrap(), b"old");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         let labels = Labels::zeros(IxDyn(&[2, 2]));
         let error = write_labels(&dir.path().join("none/a.png"), &labels, &OutputForm::picture()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io);
         assert!(error.to_string().contains("a.png: cannot be written"), "{error}");
         let error = write_labels(&dir.path().join("a.nii.gz"), &labels, &OutputForm::picture()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Setting);
+    }
+    /// Every encoder, on a disk that is full after each of its bytes.
+    #[test]
+    fn a_full_disk_is_an_error_at_every_byte() {
+        let picture = |n: u8| RgbImage::from_fn(9, 7, |x, y| Rgb([n, (x * 20) as u8, (y * 30) as u8]));
+        let labels = Labels::from_shape_fn(IxDyn(&[2, 3, 4]), |i| (i[0] * 7 + i[1] * 5 + i[2]) as u8);
+        let values = labels.mapv(|v| f32::from(v) / 3.0);
+        let header = output_header(&OutputForm::cine(None), labels.shape()).unwrap();
+        type Encoder<'a> = Box<dyn Fn(&mut dyn Write) -> Result<()> + 'a>;
+        let encoders: [(&str, Encoder<'_>); 4] = [
+            ("PNG", Box::new(|out| picture::encode_png(&picture(1).into(), out))),
+            ("GIF", Box::new(|out| crate::gif::encode(vec![picture(1), picture(2)], &[0.1, 0.1], out))),
+            ("NIfTI of labels", Box::new(|out| encode(&header, labels.view(), out))),
+            ("NIfTI of numbers", Box::new(|out| encode(&header, values.view(), out))),
+        ];
+        for (name, encoder) in encoders {
+            let whole = write_checked(Vec::new(), |out| encoder(out)).unwrap();
+            for room in 0..whole.len() {
+                let error = write_checked(FullAfter(room), |out| encoder(out)).map(drop).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Io, "{name}, {room} of {}: {error}", whole.len());
+            }
+            write_checked(FullAfter(whole.len()), |out| encoder(out)).map(drop).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_output_that_is_not_whole_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let labels = Labels::from_shape_fn(IxDyn(&[2, 3, 4]), |i| (i[0] * 7 + i[1] * 5 + i[2]) as u8);
+        write_labels(&path("a.png"), &labels.index_axis(ndarray::Axis(0), 0).to_owned(), &OutputForm::picture())
+            .unwrap();
+        write_labels(&path("a.nii.gz"), &labels, &OutputForm::cine(None)).unwrap();
+        crate::write_label_stack(&path("a_samples.nii.gz"), &labels, &OutputForm::picture()).unwrap();
+        crate::write_cine(&path("a_overlay.gif"), vec![RgbImage::new(3, 2); 2], &[0.1; 2]).unwrap();
+        for name in ["a.png", "a.nii.gz", "a_samples.nii.gz", "a_overlay.gif"] {
+            crate::check_whole(&path(name)).unwrap();
+            let bytes = fs::read(path(name)).unwrap();
+            for length in [0, 1, bytes.len() / 2, bytes.len() - 1] {
+                fs::write(path(name), &bytes[..length]).unwrap();
+                let error = crate::check_whole(&path(name)).unwrap_err().to_string();
+                assert!(error.contains(name), "{length}: {error}");
+            }
+        }
+        fs::rename(path("a.png"), path("b.png")).unwrap();
+        write_labels(&path("a.nii.gz"), &labels, &OutputForm::cine(None)).unwrap();
+        fs::rename(path("a.nii.gz"), path("b.png")).unwrap();
+        let error = crate::check_whole(&path("b.png")).unwrap_err().to_string();
+        assert!(error.contains("though its name says PNG"), "{error}");
     }
 }

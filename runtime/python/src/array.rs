@@ -1,6 +1,7 @@
 //! From a NumPy array to an image.
 
 use ldseg::Tensor;
+use ldseg::image::check_samples;
 use ndarray::{ArrayViewD, Axis};
 use numpy::{PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -46,6 +47,8 @@ pub(crate) fn intensities(array: &Bound<'_, PyAny>, axes: usize) -> PyResult<Ten
 
 fn planes<T: Copy>(array: ArrayViewD<'_, T>, axes: usize, value: impl Fn(T) -> f32) -> PyResult<Tensor> {
     let shape = array.shape().to_vec();
+    // A broadcast array has a shape without the memory for it.
+    check_samples(&shape).map_err(crate::exception)?;
     let channels_first = if shape.len() == axes {
         array.insert_axis(Axis(0))
     } else if shape.len() == axes + 1 {

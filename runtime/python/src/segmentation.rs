@@ -1,7 +1,7 @@
 //! What segmenting gives.
 
 use ldseg::calibration::Quantity;
-use ldseg::segmenter::Timings;
+use ldseg::segmenter::{Segmentation as Found, Timings};
 use ldseg_recording::heart::Measured;
 use ldseg_recording::{Answer, ImageKind};
 use numpy::{IntoPyArray, PyArrayDyn};
@@ -53,9 +53,8 @@ pub(crate) struct Segmentation {
 
 impl Segmentation {
     /// NumPy takes the arrays over as they are.
-    pub(crate) fn new(py: Python<'_>, answer: Answer, classes: Vec<Class>) -> Self {
-        let notes = answer.notes();
-        let Answer { segmentation: result, measured, image_kind, interval_level, .. } = answer;
+    pub(crate) fn new(py: Python<'_>, result: Found, answer: Answer, classes: Vec<Class>) -> Self {
+        let Answer { measured, image_kind, interval_level, notes, .. } = answer;
         Self {
             labels: result.labels.into_pyarray(py).unbind(),
             probabilities: result.probabilities.into_pyarray(py).unbind(),

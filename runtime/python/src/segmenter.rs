@@ -1,13 +1,15 @@
 //! The segmenter.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use ldseg::bundle::{Bundle, DENOISER, IMAGE_ENCODER, LABEL_DECODER};
 use ldseg::diffusion::Sampler;
-use ldseg::engine::EngineOptions;
+use ldseg::engine::{EngineOptions, Network, same_process};
 use ldseg::image::Image;
 use ldseg::segmenter::{SegmentOptions, Segmenter as Loaded};
-use ldseg::{Error, ErrorKind};
+use ldseg::{Error, ErrorKind, Tensor};
 use ldseg_recording::segment_image;
 use pyo3::prelude::*;
 
@@ -15,10 +17,43 @@ use crate::array::{Spacing, intensities};
 use crate::exception;
 use crate::segmentation::{Class, Segmentation};
 
+/// How often a call looks for signals, such as Ctrl-C, at most: each time it waits for the interpreter's lock.
+const BETWEEN_SIGNALS: Duration = Duration::from_millis(50);
+
+/// The exception that a signal's handler raised, KeyboardInterrupt as a rule.
+type Raised = Arc<Mutex<Option<PyErr>>>;
+
+/// A network that looks for signals before it runs: between steps, windows and samples.
+struct Interruptible {
+    network: Box<dyn Network>,
+    looked: Instant,
+    raised: Raised,
+}
+
+impl Network for Interruptible {
+    fn max_batch(&self) -> usize {
+        self.network.max_batch()
+    }
+
+    fn run(&mut self, inputs: &[&Tensor]) -> ldseg::Result<Vec<Tensor>> {
+        if self.looked.elapsed() >= BETWEEN_SIGNALS {
+            self.looked = Instant::now();
+            if let Err(raised) = Python::attach(|py| py.check_signals()) {
+                *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(raised);
+                return Err(Error::new(ErrorKind::Engine, "interrupted by a signal"));
+            }
+        }
+        self.network.run(inputs)
+    }
+}
+
 /// A loaded bundle, ready to segment. Threads may share it: they wait for each other.
 #[pyclass(frozen, module = "ldseg")]
 pub(crate) struct Segmenter {
     loaded: Mutex<Loaded>,
+    raised: Raised,
+    /// That loaded it.
+    process: u32,
     bundle: PathBuf,
     axes: usize,
     #[pyo3(get)]
@@ -39,10 +74,20 @@ impl Segmenter {
     ) -> PyResult<Self> {
         let options = EngineOptions::named(Some(engine), Some(device), threads).map_err(exception)?;
         let options = EngineOptions { ort_library, ..options };
-        let loaded = py.detach(|| Loaded::load(&bundle, &options)).map_err(exception)?;
+        let raised = Raised::default();
+        let load = || {
+            let read = Bundle::load(&bundle)?;
+            let network = |name: &str| -> ldseg::Result<Box<dyn Network>> {
+                let network = read.load_network(name, &options)?;
+                Ok(Box::new(Interruptible { network, looked: Instant::now(), raised: raised.clone() }))
+            };
+            let [encoder, denoiser, decoder] = [network(IMAGE_ENCODER)?, network(DENOISER)?, network(LABEL_DECODER)?];
+            Loaded::from_networks(read.manifest().clone(), encoder, denoiser, decoder)
+        };
+        let loaded = py.detach(load).map_err(exception)?;
         let manifest = loaded.manifest();
         let (axes, classes) = (manifest.spatial_axes, manifest.classes.iter().map(Class::new).collect());
-        Ok(Self { loaded: Mutex::new(loaded), bundle, axes, classes })
+        Ok(Self { loaded: Mutex::new(loaded), raised, process: std::process::id(), bundle, axes, classes })
     }
 
     #[pyo3(signature = (
@@ -60,6 +105,8 @@ impl Segmenter {
         seed: u64,
         frame: u64,
     ) -> PyResult<Segmentation> {
+        // Before the lock, which a thread may hold that is not in a fork.
+        same_process(self.process).map_err(exception)?;
         let data = intensities(image, self.axes)?;
         let spacing = spacing.map(|spacing| spacing.along(self.axes));
         let sampler = sampler.map(str::parse::<Sampler>).transpose().map_err(exception)?;
@@ -72,8 +119,14 @@ impl Segmenter {
             let options = SegmentOptions::completed(loaded.manifest(), sampler, steps)?;
             segment_image(&mut loaded, image, &SegmentOptions { samples, seed, frame, ..options })
         };
-        let answer = py.detach(segment).map_err(exception)?;
-        Ok(Segmentation::new(py, answer, self.classes.clone()))
+        let answer = py.detach(segment);
+        if answer.is_err()
+            && let Some(raised) = self.raised.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            return Err(raised);
+        }
+        let (found, answer) = answer.map_err(exception)?;
+        Ok(Segmentation::new(py, found, answer, self.classes.clone()))
     }
 
     fn __repr__(&self) -> String {

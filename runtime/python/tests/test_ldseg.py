@@ -6,6 +6,7 @@ it: a JSON document beside raw labels and probabilities.
 
 import json
 import os
+import signal
 import sys
 import threading
 import unittest
@@ -68,17 +69,19 @@ class Segmenting(unittest.TestCase):
 
     def test_colour_is_segmented_by_its_luminance_and_that_is_noted(self):
         colour = np.stack([FRAME, FRAME // 2, FRAME // 4], axis=-1)
-        result = self.segmenter.segment(colour)
+        result = self.segmenter.segment(colour, spacing=0.5)
         self.assertEqual(result.notes, ["is in colour, and its luminance is taken"])
         weights = np.array([0.299, 0.587, 0.114], np.float32)
         grey = (colour.astype(np.float32) * weights).sum(axis=-1, dtype=np.float32)
-        found = self.segmenter.segment(grey)
+        found = self.segmenter.segment(grey, spacing=0.5)
         self.assertEqual(found.notes, [])
         self.assertGreater((found.labels == result.labels).mean(), 0.999)
-        self.assertEqual(self.segmenter.segment(np.stack([FRAME] * 3, axis=-1)).notes, [])
+        self.assertEqual(self.segmenter.segment(np.stack([FRAME] * 3, axis=-1), spacing=0.5).notes, [])
 
     def test_without_a_spacing_nothing_is_measured(self):
-        self.assertIsNone(self.segmenter.segment(FRAME).measurements)
+        result = self.segmenter.segment(FRAME)
+        self.assertIsNone(result.measurements)
+        self.assertEqual(result.notes, ["is not measured: its pixel spacing is not known"])
 
     def test_wrong_images_and_settings_are_python_exceptions(self):
         def refused(exception, text, image=FRAME, **settings):
@@ -96,6 +99,11 @@ class Segmenting(unittest.TestCase):
         refused(ValueError, "unknown sampler `magic`", sampler="magic")
         refused(ValueError, "samples is 0", samples=0)
         refused(ValueError, "steps is 1000000", sampler="ddim", steps=1_000_000)
+
+    def test_an_array_without_the_memory_for_its_shape_is_an_exception(self):
+        claimed = np.broadcast_to(np.zeros((1, 1), np.uint8), (1_000_000, 1_000_000))
+        with self.assertRaisesRegex(ValueError, "expected at most 536870912 values"):
+            self.segmenter.segment(claimed)
 
     def test_other_threads_go_on_meanwhile(self):
         interval = sys.getswitchinterval()
@@ -131,6 +139,60 @@ class Segmenting(unittest.TestCase):
         np.testing.assert_array_equal(results[0], PROBABILITIES)
         for seed in (1, 2):
             np.testing.assert_array_equal(results[seed], self.segmenter.segment(FRAME, seed=seed).probabilities)
+
+
+class Processes(unittest.TestCase):
+    def in_a_fork(self, work):
+        """What `work` returns in a child of this process, or fails with, as text; the child is killed after a minute."""
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                signal.alarm(60)
+                answer = str(work())
+            except Exception as error:
+                answer = f"{type(error).__name__}: {error}"
+            os.write(writer, answer.encode())
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as answers:
+            answer = answers.read()
+        self.assertEqual(os.waitpid(child, 0)[1], 0, "the child ends by itself")
+        return answer
+
+    @unittest.skipUnless(hasattr(os, "fork"), "no fork")
+    def test_a_fork_loads_its_own_and_is_told_so(self):
+        segmenter = ldseg.Segmenter(BUNDLE, threads=2)
+        segmenter.segment(FRAME)
+        self.assertRegex(self.in_a_fork(lambda: segmenter.segment(FRAME)), "EngineError: .*load them after the fork")
+
+        def anew():
+            return np.array_equal(ldseg.Segmenter(BUNDLE, threads=2).segment(FRAME).labels, LABELS)
+
+        self.assertEqual(self.in_a_fork(anew), "True")
+        np.testing.assert_array_equal(segmenter.segment(FRAME).labels, LABELS)
+
+    @unittest.skipUnless(hasattr(signal, "setitimer"), "no timer")
+    def test_a_signal_arrives_between_steps(self):
+        segmenter = ldseg.Segmenter(BUNDLE, threads=1)
+        steps = []
+
+        def interrupt(*_):
+            steps.append("seen")
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with self.assertRaises(KeyboardInterrupt):
+                # Hours of work: the interpreter by itself hands a signal over when the call has returned.
+                result = segmenter.segment(FRAME, sampler="ddim", steps=999, samples=1000)
+                self.fail(f"all {result.steps} steps were done")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        self.assertEqual(steps, ["seen"])
+        np.testing.assert_array_equal(segmenter.segment(FRAME).labels, LABELS)
 
 
 class Loading(unittest.TestCase):

@@ -156,9 +156,13 @@ impl Spacing {
         self.known().and_then(|known| known.try_into().ok())
     }
 
-    /// What the user has to know: that the file says something else.
+    /// What the user has to know: that the file says something else, or what files also say whose writer does not know.
     pub fn note(&self) -> Option<String> {
         match self {
+            Self::File(mm) if *mm == [1.0; 2] => Some(
+                "says that its pixels are exactly 1 mm wide, as files also do whose writer does not know the spacing"
+                    .into(),
+            ),
             Self::UserNotFile { user, file } => {
                 Some(format!("says that its spacing is {file:?} mm; {user:?} mm was given, and is taken"))
             }
@@ -190,13 +194,6 @@ impl Decisions {
             views: stored.views,
             odd: stored.notes,
         })
-    }
-
-    /// The same with more that is odd about the file.
-    #[cfg(feature = "files")]
-    pub(crate) fn noted(mut self, more: impl IntoIterator<Item = String>) -> Self {
-        self.odd.extend(more);
-        self
     }
 
     /// What the user has to know: what is odd about the file, and what was not taken as it is.
@@ -255,18 +252,7 @@ impl fmt::Display for Decisions {
     }
 }
 
-/// A note where a file says that its pixels are exactly 1 mm wide: so say files whose writer does not know, too.
-#[cfg(feature = "files")]
-pub(crate) fn unsure_of_one(spacing: &Spacing) -> Option<String> {
-    let one = matches!(spacing, Spacing::File(mm) if *mm == [1.0; 2]);
-    one.then(|| {
-        "says that its pixels are exactly 1 mm wide, as files also do whose writer does not know; --pixel-spacing tells \
-         another spacing"
-            .into()
-    })
-}
-
-/// Decides about one image in memory, and applies it.
+/// Decides about one image in memory, and applies it. Its spacing is what the caller says.
 ///
 /// # Errors
 /// Those of [`Spacing::decide`].
@@ -274,12 +260,13 @@ pub fn prepare(image: Image, channels: usize) -> Result<(Image, Decisions)> {
     let stored = Stored {
         axes: image.spatial_axes(),
         coloured: image.is_coloured(),
-        spacing: image.geometry.spacing.clone(),
+        spacing: None,
         views: 0,
         orientation: orientation(&image),
         notes: Vec::new(),
     };
-    let decisions = Decisions::about(stored, channels, &Wish::default(), || Ok(None))?;
+    let wish = Wish { spacing: image.geometry.spacing.clone(), crop_sector: false };
+    let decisions = Decisions::about(stored, channels, &wish, || Ok(None))?;
     Ok((decisions.apply(image, channels), decisions))
 }
 
@@ -316,6 +303,8 @@ mod tests {
             (None, given(0.8), Some([0.8; 2]), 0),
             (Some(&[0.8, 0.8][..]), given(0.800_01), Some([0.800_01; 2]), 0),
             (Some(&[0.5, 0.5][..]), given(0.8), Some([0.8; 2]), 1),
+            (Some(&[1.0, 1.0][..]), Wish::default(), Some([1.0; 2]), 1),
+            (Some(&[1.0, 1.0][..]), given(1.0), Some([1.0; 2]), 0),
         ] {
             let found = about(stored(file, false), 1, &wish);
             assert_eq!((found.spacing.of_pixel(), found.notes().len()), (known, 1 + notes), "{found}");

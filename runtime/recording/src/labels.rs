@@ -7,7 +7,7 @@ use ldseg::{Error, ErrorKind, Result};
 use ldseg_io::{LabelFile, read_label_file};
 use ndarray::Axis;
 
-use crate::decide::{Spacing, unsure_of_one};
+use crate::decide::Spacing;
 
 /// A label map in a file: of a picture, of a volume, or of the frames of a cine along the slowest axis.
 #[derive(Debug, Clone)]
@@ -56,16 +56,14 @@ impl PreparedLabels {
     }
 
     /// The spacing along (y, x) of a picture or of a cine's frames, by the one rule ([`Spacing::decide`]): what the user says
-    /// wins over the file. Also what has to be noted of it.
+    /// wins over the file.
     ///
     /// # Errors
     /// [`ErrorKind::Setting`], naming the file, where what the user says is no spacing.
-    pub fn pixel_spacing(&self, given: Option<[f64; 2]>) -> Result<(Spacing, Vec<String>)> {
+    pub fn pixel_spacing(&self, given: Option<[f64; 2]>) -> Result<Spacing> {
         let plane = self.image().spacing().and_then(|mm| mm.last_chunk::<2>());
         let user = given.as_ref().map(<[f64; 2]>::as_slice);
-        let spacing = Spacing::decide(plane.map(<[f64; 2]>::as_slice), user, 2).map_err(|e| e.in_file(&self.path))?;
-        let notes = spacing.note().into_iter().chain(unsure_of_one(&spacing)).collect();
-        Ok((spacing, notes))
+        Spacing::decide(plane.map(<[f64; 2]>::as_slice), user, 2).map_err(|e| e.in_file(&self.path))
     }
 
     /// The label map of each frame: of a picture its own, of what has three axes those along the slowest.

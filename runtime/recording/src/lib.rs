@@ -26,5 +26,5 @@ pub use labels::PreparedLabels;
 pub use prepared::Prepared;
 #[cfg(feature = "files")]
 pub use run::left_heart;
-pub use run::{Answer, Runner, segment_image};
+pub use run::{Answer, Runner, answer, segment_image, segment_part};
 pub use trust::{ImageKind, Trust};

@@ -23,6 +23,20 @@ use crate::trust::strike_out;
 /// Extensions of maps: of a picture, of all else.
 const MAPS: &[&str] = &["png", "nii.gz"];
 
+/// Between an image's name and the extension, of everything but label maps and JSON. Without feature `dicom` its objects are
+/// not written, but may be there.
+const SUFFIXES: [&str; 6] = [OVERLAY, UNCERTAINTY, SEG, REPORT, SAMPLES, PROBABILITIES];
+const OVERLAY: &str = "_overlay";
+const UNCERTAINTY: &str = "_uncertainty";
+const SEG: &str = ".seg";
+const REPORT: &str = ".sr";
+
+/// Whether `name`, of a file without its extension, is that of another file with the suffix of an output, or one of `more`,
+/// behind it. `is_there` tells whether such a file is there.
+pub fn belongs_to_another(name: &str, more: &[&str], is_there: impl Fn(&str) -> bool) -> bool {
+    SUFFIXES.iter().chain(more).any(|suffix| name.strip_suffix(suffix).is_some_and(&is_there))
+}
+
 /// One kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -68,15 +82,20 @@ impl Output {
     pub fn suffix(self) -> &'static str {
         match self {
             Self::Labels | Self::Json => "",
-            Self::Overlay => "_overlay",
-            Self::Uncertainty => "_uncertainty",
+            Self::Overlay => OVERLAY,
+            Self::Uncertainty => UNCERTAINTY,
             #[cfg(feature = "dicom")]
-            Self::Seg(_) => ".seg",
+            Self::Seg(_) => SEG,
             #[cfg(feature = "dicom")]
-            Self::Report => ".sr",
+            Self::Report => REPORT,
             Self::Samples => SAMPLES,
             Self::Probabilities => PROBABILITIES,
         }
+    }
+
+    /// The name of the file, for an input called `name`.
+    pub fn file_name(self, name: &str, extension: &str) -> String {
+        format!("{name}{}.{extension}", self.suffix())
     }
 
     /// Every extension that it can have, by the kind of input.
@@ -122,14 +141,40 @@ impl Outputs {
         self.asked.iter().map(|output| output.suffix()).filter(|suffix| !suffix.is_empty()).collect()
     }
 
-    /// The label map of `name` that is there already, with all else that was asked for, however the input's kind has it
-    /// end.
-    pub fn existing(&self, name: &str) -> Option<PathBuf> {
+    /// The outputs of `name` that are there already, the label map first, however the input's kind has them end; `None` where one
+    /// is missing that was asked for. Whether they are whole is another question: [`ldseg_io::check_whole`].
+    pub fn existing(&self, name: &str) -> Option<Vec<PathBuf>> {
         let find = |output: &Output| {
-            let path = |extension: &&str| self.folder.join(format!("{name}{}.{extension}", output.suffix()));
+            let path = |extension: &&str| self.folder.join(output.file_name(name, extension));
             output.extensions().iter().map(path).find(|path| path.is_file())
         };
-        self.asked.iter().map(find).collect::<Option<Vec<_>>>().map(|mut paths| paths.swap_remove(0))
+        self.asked.iter().map(find).collect()
+    }
+
+    /// Bytes of memory that the outputs of a recording take until they are written: a cine's frames are collected.
+    ///
+    /// # Errors
+    /// Those of [`Prepared::frame`].
+    pub fn bytes(&self, prepared: &Prepared, classes: usize, samples: usize) -> Result<usize> {
+        let pixels = prepared.frame(0)?.data.shape()[1..].iter().product::<usize>() * prepared.frame_count();
+        let a_pixel: usize = self
+            .asked
+            .iter()
+            .map(|output| match output {
+                // As they are found, and put together.
+                Output::Labels => 2,
+                Output::Overlay => 3,
+                Output::Uncertainty => 2 * size_of::<f32>(),
+                #[cfg(feature = "dicom")]
+                Output::Seg(DicomSegKind::Binary) => classes.div_ceil(8),
+                #[cfg(feature = "dicom")]
+                Output::Seg(DicomSegKind::Fractional) => classes,
+                Output::Samples => 2 * samples,
+                Output::Probabilities => 2 * classes * size_of::<f32>(),
+                _ => 0,
+            })
+            .sum();
+        Ok(pixels.saturating_mul(a_pixel))
     }
 
     /// Where the outputs of a recording called `name` go. `inputs` are the canonical paths of all inputs.
@@ -138,7 +183,7 @@ impl Outputs {
     /// [`ErrorKind::Io`] where an output would replace an input.
     pub fn plan(&self, name: &str, prepared: &Prepared, inputs: &HashSet<PathBuf>) -> Result<Written> {
         let path = |output: Output| {
-            let path = self.folder.join(format!("{name}{}.{}", output.suffix(), output.extension(prepared)));
+            let path = self.folder.join(output.file_name(name, output.extension(prepared)));
             match path.canonicalize() {
                 Ok(existing) if inputs.contains(&existing) => {
                     let message = format!("its output {} would replace an input", path.display());
@@ -172,7 +217,8 @@ impl Serialize for Written {
         let mut map = serializer.serialize_map(None)?;
         for (output, path) in &self.0 {
             if let Some(key) = output.key() {
-                map.serialize_entry(key, path)?;
+                // JSON is Unicode, which a path need not be.
+                map.serialize_entry(key, &path.to_string_lossy())?;
             }
         }
         map.end()

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use ldseg::image::Image;
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::{OutputForm, Recording, read_files};
+use ldseg_io::{Limits, OutputForm, Recording, read_files_within};
 
-use crate::decide::{Decisions, Stored, Wish, orientation, unsure_of_one};
+use crate::decide::{Decisions, Stored, Wish, orientation};
 
 /// A recording whose frames are ready to be segmented by a bundle of some number of channels.
 #[derive(Debug)]
@@ -21,9 +21,17 @@ impl Prepared {
     /// Opens the file, or the files of one image with a channel in each, and decides for a bundle of `channels` channels.
     ///
     /// # Errors
-    /// Those of [`read_files`]; those of [`Decisions::about`], naming the file.
+    /// Those of [`ldseg_io::read_files`]; those of [`Decisions::about`], naming the file.
     pub fn open(files: &[PathBuf], channels: usize, wish: &Wish) -> Result<Self> {
-        let recording = read_files(files)?;
+        Self::open_within(files, channels, wish, &Limits::default())
+    }
+
+    /// [`Self::open`] with other limits on what a file may ask for.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_within(files: &[PathBuf], channels: usize, wish: &Wish, limits: &Limits) -> Result<Self> {
+        let recording = read_files_within(files, limits)?;
         let path = files[0].clone();
         let stored = Stored {
             axes: recording.spatial_axes(),
@@ -39,8 +47,6 @@ impl Prepared {
         };
         let decisions =
             Decisions::about(stored, channels, wish, || recording.sector()).map_err(|e| e.in_file(&path))?;
-        let unsure = unsure_of_one(&decisions.spacing);
-        let decisions = decisions.noted(unsure);
         Ok(Self { path, recording, channels, decisions })
     }
 

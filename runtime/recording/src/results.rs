@@ -1,8 +1,7 @@
 //! What segmenting a recording finds, as JSON has it.
 
 use ldseg::bundle::Manifest;
-use ldseg::calibration::calibrated_dice;
-use ldseg::segmenter::Segmentation;
+use ldseg::segmenter::{Segmentation, calibrated_dice};
 use ldseg::{Result, Tensor};
 use serde::Serialize;
 
@@ -10,7 +9,7 @@ use crate::heart::{Heartbeat, Measured};
 use crate::trust::{ImageKind, heartbeat_in_words};
 
 /// Why a recording of unknown spacing is not measured.
-pub const SPACING_NEEDED: &str = "the file does not tell its pixel spacing, --pixel-spacing does";
+pub(crate) const SPACING_NEEDED: &str = "its pixel spacing is not known";
 
 /// What was found in a recording.
 #[derive(Debug, Serialize)]
@@ -109,12 +108,6 @@ pub struct ClassResult {
 }
 
 impl Found {
-    pub(crate) fn new(classes: Vec<ClassResult>, mean_uncertainty: f64, kind: FoundIn, notes: Vec<String>) -> Self {
-        let (image_kind, interval_level) = (None, None);
-        let unsure = ClassResult::any_unsure(&classes);
-        Self { unsure, classes, mean_uncertainty, image_kind, interval_level, kind, notes }
-    }
-
     /// Whether the image is of another kind than the bundle was trained on.
     pub fn is_of_another_kind(&self) -> bool {
         self.image_kind.is_some_and(|kind| !kind.right)

@@ -7,47 +7,80 @@ use ldseg::segmenter::{SegmentOptions, Segmentation, Segmenter};
 
 use crate::decide::{Decisions, prepare};
 use crate::heart::{LeftHeart, Measured};
+use crate::results::SPACING_NEEDED;
 use crate::trust::{ImageKind, Trust};
 
-/// One image's answer.
-#[derive(Debug)]
+/// What is said of one segmentation, whoever asks.
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Answer {
-    /// What was segmented.
-    pub segmentation: Segmentation,
-    /// What was decided before.
-    pub decisions: Decisions,
-    /// What was measured: nothing where the bundle declares no measure, the spacing is not known, or the image is of
-    /// another kind than the bundle was trained on.
+    /// What was measured: nothing where nothing was to be measured, the spacing is not known, or the image is of another kind
+    /// than the bundle was trained on.
     pub measured: Measured,
     /// Whether it is of that kind, where the bundle tells.
     pub image_kind: Option<ImageKind>,
-    /// Probability with which each interval about what was measured holds the true value, at least.
+    /// Probability with which each interval about what was measured holds the true value, at least; where there are intervals.
     pub interval_level: Option<f64>,
-    /// What the user has to know of its kind and intervals.
-    trust_notes: Vec<String>,
+    /// What the user has to know of the recording, its kind, and of what was measured.
+    pub notes: Vec<String>,
 }
 
-impl Answer {
-    /// What the user has to know.
-    pub fn notes(&self) -> Vec<String> {
-        [self.decisions.notes(), self.trust_notes.clone()].concat()
-    }
-}
-
-/// Decides about an image in memory, segments and measures it.
+/// Judges the kind of one segmented image or frame, and measures it by `heart`, unless it shows several views. Every entry
+/// point answers so.
 ///
 /// # Errors
-/// Those of [`Segmenter::segment`] and [`prepare`].
-pub fn segment_image(segmenter: &mut Segmenter, image: Image, options: &SegmentOptions) -> Result<Answer> {
+/// Those of [`Trust::kind`] and [`Trust::measure`].
+pub fn answer(
+    trust: &Trust,
+    heart: Option<&LeftHeart>,
+    decisions: &Decisions,
+    segmentation: &Segmentation,
+) -> Result<Answer> {
+    let heart = heart.filter(|_| decisions.is_one_view());
+    let spacing = decisions.spacing.of_pixel();
+    let image_kind = trust.kind(segmentation)?;
+    let measured = trust.measure(heart, &segmentation.labels, spacing, image_kind)?;
+    let interval_level = trust.level_of([&measured.intervals].into_iter());
+    let mut notes = decisions.notes();
+    if heart.is_some() && spacing.is_none() {
+        notes.push(format!("is not measured: {SPACING_NEEDED}"));
+    }
+    notes.extend(trust.notes(image_kind, heart.is_some()));
+    Ok(Answer { measured, image_kind, interval_level, notes })
+}
+
+/// Decides about an image in memory, segments it, and measures what the bundle declares.
+///
+/// # Errors
+/// Those of [`Segmenter::segment`], [`prepare`] and [`answer`].
+pub fn segment_image(
+    segmenter: &mut Segmenter,
+    image: Image,
+    options: &SegmentOptions,
+) -> Result<(Segmentation, Answer)> {
     let (image, decisions) = prepare(image, segmenter.manifest().channels)?;
     let segmentation = segmenter.segment(&image, options)?;
     let trust = Trust::of_image(segmenter.manifest(), options, true, false);
-    let (heart, image_kind) = (LeftHeart::of(segmenter.manifest()), trust.kind(&segmentation)?);
-    let measured = trust.measure(heart.as_ref(), &segmentation.labels, decisions.spacing.of_pixel(), image_kind)?;
-    let interval_level = (!measured.intervals.is_empty()).then(|| trust.level()).flatten();
-    let trust_notes = trust.notes(image_kind, heart.is_some());
-    Ok(Answer { segmentation, decisions, measured, image_kind, interval_level, trust_notes })
+    let answer = answer(&trust, LeftHeart::of(segmenter.manifest()).as_ref(), &decisions, &segmentation)?;
+    Ok((segmentation, answer))
+}
+
+/// Segments an image, or the `part` of a picture `[C, H, W]` that was decided on: all else is background then.
+///
+/// # Errors
+/// Those of [`Segmenter::segment`]; [`ldseg::ErrorKind::ShapeMismatch`] where the part does not lie in the picture.
+pub fn segment_part(
+    segmenter: &mut Segmenter,
+    image: &Image,
+    part: Option<Region>,
+    options: &SegmentOptions,
+) -> Result<Segmentation> {
+    match (part, image.data.shape()) {
+        (Some(part), &[_, height, width]) => {
+            segmenter.segment(&part.crop(image)?, options)?.within(part, [height, width])
+        }
+        _ => segmenter.segment(image, options),
+    }
 }
 
 /// Segments frames in order, the whole of each or a part.
@@ -106,7 +139,7 @@ mod whole {
     use super::*;
     use crate::heart::{FrameVentricle, heartbeat};
     use crate::prepared::Prepared;
-    use crate::results::{ClassResult, Found, FoundIn, FrameResult, SPACING_NEEDED, mean};
+    use crate::results::{ClassResult, Found, FoundIn, FrameResult, mean};
 
     impl Runner {
         /// Segments every frame of a recording, and measures by `heart` where that is asked for. `each` sees every frame
@@ -122,9 +155,7 @@ mod whole {
         ) -> Result<Found> {
             self.restart();
             let decisions = prepared.decisions();
-            let (part, spacing) = (decisions.part(), decisions.spacing.of_pixel());
-            let heart = heart.filter(|_| decisions.is_one_view());
-            let mut notes = decisions.notes();
+            let part = decisions.part();
             let mut segment = |runner: &mut Self, index: usize| {
                 let image = prepared.frame(index)?;
                 let frame = runner.segment(&image, part, index as u64).map_err(|e| e.in_file(prepared.path()))?;
@@ -134,19 +165,21 @@ mod whole {
             if !prepared.is_cine() {
                 let frame = segment(self, 0)?;
                 let classes = ClassResult::all(self.segmenter.manifest(), &frame.segmentation)?;
-                let image_kind = self.trust.kind(&frame.segmentation)?;
-                let measured = self.trust.measure(heart, &frame.segmentation.labels, spacing, image_kind)?;
-                if heart.is_some() && spacing.is_none() {
-                    notes.push(format!("is not measured: {SPACING_NEEDED}"));
-                }
-                let mean_uncertainty = mean(&frame.segmentation.uncertainty);
+                let Answer { measured, image_kind, interval_level, notes } =
+                    answer(&self.trust, heart, decisions, &frame.segmentation)?;
                 let kind = FoundIn::Still { steps: frame.segmentation.steps, in_time: frame.in_time, measured };
-                return Ok(self.trusted(
-                    Found::new(classes, mean_uncertainty, kind, notes),
+                return Ok(Found {
+                    unsure: ClassResult::any_unsure(&classes),
+                    classes,
+                    mean_uncertainty: mean(&frame.segmentation.uncertainty),
                     image_kind,
-                    heart.is_some(),
-                ));
+                    interval_level,
+                    kind,
+                    notes,
+                });
             }
+            let spacing = decisions.spacing.of_pixel();
+            let heart = heart.filter(|_| decisions.is_one_view());
             let (mut frames, mut time_seconds) = (Vec::new(), 0.0);
             let (mut ventricles, mut atria) = (Vec::new(), Vec::new());
             for (index, shown) in prepared.seconds().iter().enumerate() {
@@ -159,16 +192,10 @@ mod whole {
                     let atrium = spacing.map(|spacing| heart.atrium(&frame.segmentation.labels, spacing));
                     atria.push(atrium.transpose()?.flatten());
                 }
-                frames.push(self.frame_result(index, time_seconds, &frame, heart, spacing)?);
+                let answer = answer(&self.trust, heart, decisions, &frame.segmentation)?;
+                frames.push(self.frame_result(index, time_seconds, &frame, answer)?);
                 time_seconds += shown;
             }
-            if heart.is_some() && spacing.is_none() {
-                notes.push(format!(
-                    "has no volumes in ml, only an ejection fraction for square pixels: {SPACING_NEEDED}"
-                ));
-            }
-            let mean_uncertainty = frames.iter().map(|frame| frame.mean_uncertainty).sum::<f64>() / frames.len() as f64;
-            let classes = ClassResult::over_frames(&frames);
             let kinds: Vec<ImageKind> = frames.iter().filter_map(|frame| frame.image_kind).collect();
             let image_kind = self.trust.kind_of_cine(&kinds);
             let mut beat = None;
@@ -179,29 +206,29 @@ mod whole {
                 // A frame that passes by chance is none to measure in.
                 frames.iter_mut().for_each(|frame| frame.measured = Measured::default());
             }
-            let found = Found::new(classes, mean_uncertainty, FoundIn::Cine { frames, heartbeat: beat }, notes);
-            Ok(self.trusted(found, image_kind, heart.is_some()))
+            let intervals = frames.iter().map(|frame| &frame.measured.intervals);
+            let interval_level = self.trust.level_of(intervals.chain(beat.iter().map(|beat| &beat.intervals)));
+            let mut notes = decisions.notes();
+            if heart.is_some() && spacing.is_none() {
+                notes.push(format!(
+                    "has no volumes in ml, only an ejection fraction for square pixels: {SPACING_NEEDED}"
+                ));
+            }
+            notes.extend(self.trust.notes(image_kind, heart.is_some()));
+            let classes = ClassResult::over_frames(&frames);
+            Ok(Found {
+                unsure: ClassResult::any_unsure(&classes),
+                classes,
+                mean_uncertainty: frames.iter().map(|frame| frame.mean_uncertainty).sum::<f64>() / frames.len() as f64,
+                image_kind,
+                interval_level,
+                kind: FoundIn::Cine { frames, heartbeat: beat },
+                notes,
+            })
         }
 
-        /// With what the calibration says.
-        fn trusted(&self, found: Found, image_kind: Option<ImageKind>, measuring: bool) -> Found {
-            let mut notes = found.notes;
-            notes.extend(self.trust.notes(image_kind, measuring));
-            let interval_level = self.trust.level().filter(|_| measuring && image_kind.is_none_or(|kind| kind.right));
-            Found { image_kind, interval_level, notes, ..found }
-        }
-
-        fn frame_result(
-            &self,
-            index: usize,
-            time_seconds: f64,
-            frame: &Frame,
-            heart: Option<&LeftHeart>,
-            spacing: Option<[f64; 2]>,
-        ) -> Result<FrameResult> {
+        fn frame_result(&self, index: usize, time_seconds: f64, frame: &Frame, answer: Answer) -> Result<FrameResult> {
             let classes = ClassResult::all(self.segmenter.manifest(), &frame.segmentation)?;
-            let image_kind = self.trust.kind(&frame.segmentation)?;
-            let measured = self.trust.measure(heart, &frame.segmentation.labels, spacing, image_kind)?;
             Ok(FrameResult {
                 index,
                 time_seconds,
@@ -211,20 +238,20 @@ mod whole {
                 steps: frame.segmentation.steps,
                 milliseconds: frame.time.as_secs_f64() * 1e3,
                 in_time: frame.in_time,
-                image_kind,
-                measured,
+                image_kind: answer.image_kind,
+                measured: answer.measured,
             })
         }
     }
 
-    /// What `--measure` asks for: the left heart as the bundle declares it.
+    /// What is to be measured: the left heart as the bundle declares it.
     ///
     /// # Errors
     /// [`ErrorKind::Setting`] where the bundle's manifest declares no such measure.
     pub fn left_heart(manifest: &ldseg::bundle::Manifest) -> Result<LeftHeart> {
         LeftHeart::of(manifest).ok_or_else(|| {
             let message = format!(
-                "--measure needs a bundle whose manifest declares measures of kind `left_heart`, {} declares none",
+                "{} declares no measures of kind `left_heart` in its manifest, and nothing can be measured",
                 manifest.name
             );
             ldseg::Error::new(ErrorKind::Setting, message)

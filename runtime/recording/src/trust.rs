@@ -50,7 +50,9 @@ impl Trust {
     /// The same of one image alone; `alike` says whether it is segmented as images were for calibration.
     pub(crate) fn of_image(manifest: &Manifest, options: &SegmentOptions, alike: bool, measure_anyway: bool) -> Self {
         let calibration = manifest.calibration.clone();
-        let other_settings = calibration.as_ref().is_some_and(|own| !(alike && own.holds_for(options)));
+        let other_settings = calibration
+            .as_ref()
+            .is_some_and(|own| !(alike && own.holds_for(options.sampler, options.steps, options.samples)));
         Self { bundle: manifest.name.clone(), calibration, other_settings, measure_anyway }
     }
 
@@ -79,6 +81,11 @@ impl Trust {
     /// The level of the intervals, where there are any for these settings.
     pub fn level(&self) -> Option<f64> {
         self.with_intervals().map(|calibration| calibration.level)
+    }
+
+    /// The level, where there is one of these intervals.
+    pub(crate) fn level_of<'a>(&self, mut intervals: impl Iterator<Item = &'a Intervals>) -> Option<f64> {
+        self.level().filter(|_| intervals.any(|of_one| !of_one.is_empty()))
     }
 
     fn with_intervals(&self) -> Option<&Calibration> {
@@ -147,7 +154,7 @@ impl Trust {
             );
             match (measuring, kind.measured_anyway) {
                 (true, true) => text += "; measured all the same, as was asked for, and without intervals",
-                (true, false) => text += "; it is not measured, --measure-anyway measures it",
+                (true, false) => text += "; it is not measured",
                 (false, _) => {}
             }
             notes.push(text);

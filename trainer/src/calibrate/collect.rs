@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::thread;
 
+use ldseg::Result;
 use ldseg::bundle::{Bundle, DENOISER, IMAGE_ENCODER, LABEL_DECODER, Manifest};
 use ldseg::calibration::{Quantity, Voxels};
 use ldseg::engine::EngineOptions;
@@ -11,9 +12,8 @@ use ldseg::image::{Image, Labels};
 use ldseg::metrics::dice_per_class;
 use ldseg::segmenter::{SegmentOptions, Segmentation, Segmenter};
 use ldseg::uncertainty::expected_dice;
-use ldseg::{Error, ErrorKind, Result};
 use ldseg_evaluate::metrics::sampling::{Reliability, foreground_box, reliability};
-use ldseg_evaluate::scoring::{ClassSpec, reference_labels};
+use ldseg_evaluate::scoring::{ClassSpec, labels_of};
 use ldseg_recording::heart::{FrameVentricle, LeftHeart, Measured, heartbeat};
 use ldseg_recording::{Prepared, Wish};
 use rand::SeedableRng;
@@ -79,6 +79,16 @@ pub(super) struct Asked<'a> {
     pub manifest: Manifest,
     /// Settings.
     pub options: SegmentOptions,
+    /// Height and width in mm of pixels of files that don't tell it.
+    pub spacing: Option<[f64; 2]>,
+}
+
+/// One case's image with its segmentation.
+struct Answer {
+    found: Segmentation,
+    image: Image,
+    /// Of its pixels.
+    spacing: [f64; 2],
 }
 
 impl Asked<'_> {
@@ -108,19 +118,25 @@ impl Asked<'_> {
         })
     }
 
-    fn segment(&self, segmenter: &mut Segmenter, case: &Case) -> Result<(Segmentation, Prepared)> {
+    fn segment(&self, segmenter: &mut Segmenter, case: &Case) -> Result<Answer> {
         let prepared = Prepared::open(&case.images, self.manifest.channels, &Wish::default())?;
-        let found = segmenter.segment(&prepared.still()?, &self.options).map_err(|e| e.in_file(case.image()))?;
-        Ok((found, prepared))
+        let image = prepared.still()?;
+        let respaced = match (image.spacing(), self.spacing, image.spatial_axes()) {
+            (None, Some(given), 2) => {
+                Some(Image { data: image.data.clone(), geometry: image.geometry.clone().respaced(given.to_vec()) })
+            }
+            _ => None,
+        };
+        let seen = respaced.as_ref().unwrap_or(&image);
+        let found = segmenter.segment(seen, &self.options).map_err(|e| e.in_file(case.image()))?;
+        // Where nobody tells the spacing, only the ratio of what is measured to its error counts.
+        let spacing = seen.spacing().and_then(|known| known.try_into().ok()).unwrap_or([1.0; 2]);
+        Ok(Answer { found, image, spacing })
     }
 
-    fn reference(&self, case: &Case, classes: &[ClassSpec], found: &Segmentation) -> Result<Labels> {
-        let labels = reference_labels(&case.labels, Some(classes), self.manifest.classes.len())?;
-        if labels.shape() != found.labels.shape() {
-            let message = format!("has size {:?}, its image {:?}", labels.shape(), found.labels.shape());
-            return Err(Error::new(ErrorKind::ShapeMismatch, message).in_file(&case.labels));
-        }
-        Ok(labels)
+    /// The truth, as the image is stored.
+    fn reference(&self, case: &Case, classes: &[ClassSpec], image: &Image) -> Result<Labels> {
+        labels_of(image, case.image(), &case.labels, Some(classes), self.manifest.classes.len())
     }
 
     /// Voxels near the foreground, to fit a temperature to.
@@ -129,8 +145,8 @@ impl Asked<'_> {
     /// Those of reading and segmenting.
     pub(super) fn voxels(&self, cases: &[Case], classes: &[ClassSpec]) -> Result<Vec<Voxels>> {
         self.on_all_cores(cases, |segmenter, case| {
-            let (found, _) = self.segment(segmenter, case)?;
-            let reference = self.reference(case, classes, &found)?;
+            let Answer { found, image, .. } = self.segment(segmenter, case)?;
+            let reference = self.reference(case, classes, &image)?;
             let mut voxels = Voxels::default();
             if let Some(bounds) = foreground_box(&found.labels, &reference) {
                 let inside = |at: &[usize]| at.iter().zip(&bounds).all(|(i, [first, end])| (*first..*end).contains(i));
@@ -140,19 +156,18 @@ impl Asked<'_> {
         })
     }
 
-    /// One record a case. `spacing` counts where a file doesn't tell its own.
+    /// One record a case.
     ///
     /// # Errors
     /// Those of reading, segmenting and measuring.
-    pub(super) fn records(&self, cases: &[Case], classes: &[ClassSpec], spacing: [f64; 2]) -> Result<Vec<Record>> {
+    pub(super) fn records(&self, cases: &[Case], classes: &[ClassSpec]) -> Result<Vec<Record>> {
         let heart = LeftHeart::of(&self.manifest);
         self.on_all_cores(cases, |segmenter, case| {
-            let (found, prepared) = self.segment(segmenter, case)?;
-            let reference = self.reference(case, classes, &found)?;
-            let mm = prepared.decisions().spacing.of_pixel().unwrap_or(spacing);
+            let Answer { found, image, spacing } = self.segment(segmenter, case)?;
+            let reference = self.reference(case, classes, &image)?;
             let (mut measured, mut ventricle) = (Vec::new(), Default::default());
             if let Some(heart) = heart.filter(|_| reference.ndim() == 2) {
-                let of = |labels: &Labels| heart.measure(labels, Some(mm));
+                let of = |labels: &Labels| heart.measure(labels, Some(spacing));
                 let (own, truth) = (of(&found.labels)?, of(&reference)?);
                 let samples = found.samples.iter().map(of).collect::<Result<Vec<_>>>()?;
                 measured = pairs(&own, &truth, &samples);
@@ -189,7 +204,7 @@ impl Asked<'_> {
     ) -> Result<Vec<Vec<f64>>> {
         let items: Vec<(usize, &Case)> = cases.iter().enumerate().collect();
         let found = self.on_all_cores(&items, |segmenter, (index, case)| {
-            let (found, _) = self.segment(segmenter, case)?;
+            let found = self.segment(segmenter, case)?.found;
             let mut own = vec![found.statistics];
             // Of an image that is seen in windows, training sees patches: nothing to compare a whole image with.
             if index % CHANGED_EVERY == 0

@@ -12,6 +12,7 @@ use std::{fs, io};
 
 use ldseg::bundle::{Bundle, CARD_FILE, Manifest, write_bundle};
 use ldseg::calibration::{Calibration, Kind, Quantity, Voxels, conformal};
+use ldseg::document::parse_yaml;
 use ldseg::segmenter::SegmentOptions;
 use ldseg::{Error, ErrorKind, Result};
 use ldseg_evaluate::metrics::sampling::Reliability;
@@ -41,8 +42,9 @@ pub struct Settings {
     /// Samples whose probabilities are averaged, as they will be when the bundle is used.
     pub samples: usize,
     /// Height and width in mm of pixels of files that don't tell it. Errors are counted in parts of what is measured, so
-    /// only the ratio of the two matters.
-    pub pixel_spacing: [f64; 2],
+    /// only the ratio of the two matters, unless the bundle resamples to mm: it needs to know them then. `None`: square pixels
+    /// of unknown size.
+    pub pixel_spacing: Option<[f64; 2]>,
 }
 
 impl Settings {
@@ -56,8 +58,8 @@ impl Settings {
         if !(0.0..=1.0).contains(&self.unsure_rate) {
             return fail(format!("the rate of unsure structures is {}, expected 0 to 1", self.unsure_rate));
         }
-        if self.pixel_spacing.iter().any(|mm| !(mm.is_finite() && *mm > 0.0)) {
-            return fail(format!("the pixel spacing is {:?}, expected positive numbers", self.pixel_spacing));
+        if let Some(wrong) = self.pixel_spacing.filter(|own| own.iter().any(|mm| !(mm.is_finite() && *mm > 0.0))) {
+            return fail(format!("the pixel spacing is {wrong:?}, expected positive numbers"));
         }
         Ok(())
     }
@@ -84,7 +86,7 @@ impl Run {
         let (recipe_path, split_path) = (dir.join(RECIPE_FILE), dir.join(SPLIT_FILE));
         let text = fs::read_to_string(&split_path)
             .map_err(|e| Error::with_source(ErrorKind::Io, "the split cannot be read", e).in_file(&split_path))?;
-        let split = yaml_serde::from_str(&text).map_err(|e| {
+        let split = parse_yaml(text.as_bytes()).map_err(|e| {
             Error::with_source(ErrorKind::Format, "is no list of training and validation patients", e)
                 .in_file(&split_path)
         })?;
@@ -182,14 +184,19 @@ pub fn calibrate(
     let options = options(&manifest, settings.samples, false);
     options.check(manifest.timesteps)?;
 
-    let asked = |manifest: &Manifest| Asked { bundle: &loaded, manifest: manifest.clone(), options: options.clone() };
+    let asked = |manifest: &Manifest| Asked {
+        bundle: &loaded,
+        manifest: manifest.clone(),
+        options: options.clone(),
+        spacing: settings.pixel_spacing,
+    };
     let raw = asked(&manifest);
     let mut voxels = Voxels::default();
     raw.voxels(&cases, &classes)?.into_iter().for_each(|own| voxels.extend(own));
-    let before = calibration_error(&raw.records(&cases, &classes, settings.pixel_spacing)?);
+    let before = calibration_error(&raw.records(&cases, &classes)?);
     let temperature = round(voxels.fit());
     let tempered = asked(&at_temperature(&manifest, &options, temperature));
-    let records = tempered.records(&cases, &classes, settings.pixel_spacing)?;
+    let records = tempered.records(&cases, &classes)?;
     let fitted = Fitted::to(&manifest, &records.iter().collect::<Vec<_>>(), settings.unsure_rate, settings.level);
 
     let training = run.training_cases(&all);
@@ -398,10 +405,11 @@ pub fn cross_validate(folds: &[(PathBuf, PathBuf)], data: &Path, naive: usize, s
     let mut errors = [Reliability::default(); 2];
     for (bundle, _, cases, classes) in &read {
         let manifest = raw(bundle);
-        let asked = Asked { bundle, options: options(&manifest, settings.samples, false), manifest };
+        let options = options(&manifest, settings.samples, false);
+        let asked = Asked { bundle, options, manifest, spacing: settings.pixel_spacing };
         let mut own = Voxels::default();
         asked.voxels(cases, classes)?.into_iter().for_each(|of| own.extend(of));
-        asked.records(cases, classes, settings.pixel_spacing)?.iter().for_each(|r| errors[0].merge(&r.reliability));
+        asked.records(cases, classes)?.iter().for_each(|r| errors[0].merge(&r.reliability));
         voxels.push(own);
     }
     let (mut records, mut temperatures): (Vec<Vec<Record>>, Vec<f64>) = Default::default();
@@ -414,12 +422,12 @@ pub fn cross_validate(folds: &[(PathBuf, PathBuf)], data: &Path, naive: usize, s
             bundle,
             manifest: at_temperature(&raw(bundle), &options, temperature),
             options,
+            spacing: settings.pixel_spacing,
         };
-        let sampled = (naive > 1)
-            .then(|| asked(options(bundle.manifest(), naive, true)).records(cases, classes, settings.pixel_spacing))
-            .transpose()?;
+        let sampled =
+            (naive > 1).then(|| asked(options(bundle.manifest(), naive, true)).records(cases, classes)).transpose()?;
         let asked = asked(options(bundle.manifest(), settings.samples, false));
-        let mut own = asked.records(cases, classes, settings.pixel_spacing)?;
+        let mut own = asked.records(cases, classes)?;
         if let Some(sampled) = sampled {
             own.iter_mut().zip(sampled).for_each(|(record, sampled)| record.take_samples(sampled));
         }

@@ -37,6 +37,14 @@ pub struct Augmentation {
     pub elastic: [f64; 2],
     /// Intervals between control points along each axis, 1 to 16.
     pub elastic_intervals: usize,
+    /// How else readers might have drawn the structures: standard deviation of the logarithm of a magnification of the label
+    /// map alone, about the middle of what is not background. Of samples at timesteps below T-1, see [`redraw`]. 0: never.
+    pub label_scale: f64,
+    /// The same, for bending the label map alone: standard deviation of the coefficients of the displacement, a cubic
+    /// B-spline, as a fraction of each axis.
+    pub label_elastic: f64,
+    /// Intervals between its control points along each axis, 1 to 16.
+    pub label_elastic_intervals: usize,
     /// Probability of x_c -> x_c^k_c with a k of its own for each channel: stains that took more or less, as what a
     /// channel absorbs goes with its optical density -ln x_c (Beer-Lambert). For colour images.
     pub stain_probability: f64,
@@ -91,6 +99,9 @@ impl Default for Augmentation {
             elastic_probability: 0.0,
             elastic: [0.0, 0.06],
             elastic_intervals: 4,
+            label_scale: 0.0,
+            label_elastic: 0.0,
+            label_elastic_intervals: 4,
             stain_probability: 0.0,
             stain: [0.7, 1.4],
             gamma_probability: 0.3,
@@ -155,14 +166,20 @@ impl Augmentation {
         if !(1..=16).contains(&self.shadows) {
             return fail(format!("shadows is {}, expected 1 to 16", self.shadows));
         }
-        if !(1..=16).contains(&self.elastic_intervals) {
-            return fail(format!("elastic_intervals is {}, expected 1 to 16", self.elastic_intervals));
+        for (key, intervals) in
+            [("elastic_intervals", self.elastic_intervals), ("label_elastic_intervals", self.label_elastic_intervals)]
+        {
+            if !(1..=16).contains(&intervals) {
+                return fail(format!("{key} is {intervals}, expected 1 to 16"));
+            }
         }
         let ranges = [
             ("rotation", [0.0, self.rotation], 0.0, 180.0),
             ("scale", self.scale, 0.1, 10.0),
             ("translation", [0.0, self.translation], 0.0, 1.0),
             ("elastic", self.elastic, 0.0, 0.2),
+            ("label_scale", [0.0, self.label_scale], 0.0, 0.5),
+            ("label_elastic", [0.0, self.label_elastic], 0.0, 0.2),
             ("stain", self.stain, 0.1, 10.0),
             ("gamma", self.gamma, 0.1, 10.0),
             ("curve", self.curve, 0.0, 1.0),
@@ -196,6 +213,48 @@ pub fn augment(sample: &Sample, settings: &Augmentation, normalisation: Normalis
     change_intensities(&mut image, settings, rng);
     normalise(&mut image, normalisation);
     Sample { image, labels, patches: None }
+}
+
+/// The label map as another reader might have drawn it: magnified about the middle of what is not background, and bent,
+/// as [`Augmentation::label_scale`] and [`Augmentation::label_elastic`] say. The image stays as it is, so that nothing in
+/// it tells how the map was changed: what a denoiser learns of such maps is to leave open what readers leave open.
+pub fn redraw(labels: Labels, settings: &Augmentation, rng: &mut ChaCha8Rng) -> Labels {
+    if settings.label_scale == 0.0 && settings.label_elastic == 0.0 {
+        return labels;
+    }
+    let size = labels.shape().to_vec();
+    let mut deformation = Deformation::identity(&size);
+    let n: f64 = StandardNormal.sample(rng);
+    let scale = (settings.label_scale * n).exp();
+    let middle = middle_of_foreground(&labels);
+    deformation.magnify(scale);
+    for (axis, length) in size.iter().enumerate() {
+        // What grows by `scale` about the middle of the image stays in place at `middle`.
+        let beside = middle[axis] - (*length as f64 - 1.0) / 2.0;
+        deformation.shift(axis, beside * (1.0 - scale) / *length as f64);
+    }
+    if settings.label_elastic > 0.0 {
+        deformation.bend(settings.label_elastic_intervals, || {
+            let n: f64 = StandardNormal.sample(rng);
+            settings.label_elastic * n
+        });
+    }
+    deform(&deformation, &size, &Tensor::zeros([&[0], &size[..]].concat()), &labels).1
+}
+
+/// The mean place of all voxels that are not background, in voxels along each axis; the middle where there are none.
+fn middle_of_foreground(labels: &Labels) -> Vec<f64> {
+    let (mut sum, mut count) = (vec![0.0; labels.ndim()], 0.0);
+    for (place, label) in labels.indexed_iter() {
+        if *label != 0 {
+            count += 1.0;
+            sum.iter_mut().enumerate().for_each(|(axis, sum)| *sum += place[axis] as f64);
+        }
+    }
+    if count == 0.0 {
+        return labels.shape().iter().map(|length| (*length as f64 - 1.0) / 2.0).collect();
+    }
+    sum.into_iter().map(|sum| sum / count).collect()
 }
 
 fn happens(probability: f64, rng: &mut ChaCha8Rng) -> bool {
@@ -462,6 +521,35 @@ mod tests {
     }
 
     #[test]
+    fn another_reader_draws_the_same_place_larger_or_smaller() {
+        // Off the middle of the image: what grows must stay where it is.
+        let labels = Labels::from_shape_fn(IxDyn(&[96, 80]), |index| {
+            let [y, x] = [index[0] as f64 - 30.0, index[1] as f64 - 50.0];
+            u8::from(y * y / 400.0 + x * x / 225.0 < 1.0)
+        });
+        let area = |labels: &Labels| labels.iter().filter(|label| **label == 1).count() as f64;
+        let redrawn =
+            |settings: &Augmentation, seed| redraw(labels.clone(), settings, &mut ChaCha8Rng::seed_from_u64(seed));
+        assert_eq!(redrawn(&Augmentation::default(), 1), labels);
+        let settings = Augmentation { label_scale: 0.05, ..Augmentation::none() };
+        let (mut sum, mut squares) = (0.0, 0.0);
+        for seed in 0..400 {
+            let other = redrawn(&settings, seed);
+            let middle = middle_of_foreground(&other);
+            assert!((middle[0] - 30.0).abs() < 0.6 && (middle[1] - 50.0).abs() < 0.6, "{middle:?}");
+            let change = (area(&other) / area(&labels)).ln();
+            (sum, squares) = (sum + change, squares + change * change);
+        }
+        // An area goes with the square of the magnification, in 2-D.
+        let (mean, deviation) = (sum / 400.0, (squares / 400.0).sqrt());
+        assert!(mean.abs() < 0.02 && (deviation - 0.1).abs() < 0.015, "{mean} {deviation}");
+        let bent = redrawn(&Augmentation { label_elastic: 0.03, ..Augmentation::none() }, 5);
+        assert!(bent != labels && (area(&bent) / area(&labels) - 1.0).abs() < 0.3);
+        let empty = redraw(Labels::zeros(IxDyn(&[4, 6, 8])), &settings, &mut ChaCha8Rng::seed_from_u64(1));
+        assert_eq!(empty, Labels::zeros(IxDyn(&[4, 6, 8])));
+    }
+
+    #[test]
     fn refuses_settings_out_of_range() {
         for text in [
             "flip: [0.5]",
@@ -471,6 +559,9 @@ mod tests {
             "noise: [0, .nan]",
             "shadows: 0",
             "elastic_intervals: 0",
+            "label_elastic_intervals: 17",
+            "label_scale: -0.1",
+            "label_elastic: .nan",
         ] {
             let settings: Augmentation = yaml_serde::from_str(text).unwrap();
             assert_eq!(settings.validate(2).unwrap_err().kind(), ErrorKind::Setting, "{text}");

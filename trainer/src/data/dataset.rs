@@ -7,8 +7,8 @@ use ldseg::image::{Image, Labels, OrientationPolicy, Turn};
 use ldseg::preprocess::{Normalisation, Resampling, SpacingPolicy, image_to_grid, labels_to_grid};
 use ldseg::threads::on_all_cores;
 use ldseg::{Error, ErrorKind, Result, Tensor};
-use ldseg_io::{Palettes, read_label_file};
-use ldseg_recording::{Prepared, Wish};
+use ldseg_io::Palettes;
+use ldseg_recording::{Prepared, PreparedLabels, Wish};
 use ndarray::ArrayD;
 use sha2::{Digest, Sha256};
 
@@ -120,14 +120,18 @@ fn load(case: &Case, spec: &Spec) -> Result<Loaded> {
     let class_of_value = spec.class_of_value()?;
     let prepared = Prepared::open(&case.images, spec.channels, &Wish::default())?;
     let image = prepared.still()?;
-    let file = read_label_file(&case.labels)?;
+    let opened = PreparedLabels::open(&case.labels)?;
     let said = prepared.decisions().notes();
-    let said_of_labels: Vec<_> =
-        file.notes.iter().filter(|note| !said.contains(note)).map(|note| format!("its label map: {note}")).collect();
+    let said_of_labels: Vec<_> = opened
+        .notes()
+        .iter()
+        .filter(|note| !said.contains(note))
+        .map(|note| format!("its label map: {note}"))
+        .collect();
     // Each is turned by its own affine: the labels onto the image, then both to the recipe's orientation.
-    let onto = onto_image(&file.image, &image, case)?;
+    let onto = onto_image(opened.image(), &image, case)?;
     let turn = spec.orientation().turn(&image.geometry);
-    let mut labels = turn.array(onto.array(file.labels()));
+    let mut labels = turn.array(onto.array(opened.labels()));
     let image = turn.image(image);
     let digest = digest(&image.data, &labels);
     let values = labels.iter().copied().collect();
@@ -148,7 +152,7 @@ fn load(case: &Case, spec: &Spec) -> Result<Loaded> {
     if !onto.is_none() {
         notes.push("its label map is stored the other way round, and was turned by its affine".into());
     }
-    Ok(Loaded { sample, spacing_known, digest, notes, values, palette: file.palette, vanished })
+    Ok(Loaded { sample, spacing_known, digest, notes, values, palette: opened.palette().map(<[_]>::to_vec), vanished })
 }
 
 fn digest(image: &Tensor, labels: &Labels) -> String {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_evaluate::scoring::{LABEL_SUFFIXES, is_patient_list, patient_from_name, read_patients};
-use ldseg_io::{FolderContent, images_in, output_name, read_image, split_channel};
+use ldseg_evaluate::scoring::{is_patient_list, patient_from_name, read_patients};
+use ldseg_io::{FolderContent, LABEL_SUFFIXES, images_in, output_name, read_image, split_channel};
 
 use super::dataset_json::Declared;
 use super::first_few;

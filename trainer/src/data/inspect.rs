@@ -9,7 +9,8 @@ use ldseg::files::write_bytes;
 use ldseg::image::{Orientation, OrientationPolicy};
 use ldseg::threads::on_all_cores;
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::{Palettes, read_files, read_label_file};
+use ldseg_io::{Palettes, read_files};
+use ldseg_recording::PreparedLabels;
 
 use super::Declared;
 use super::dataset::onto_image;
@@ -17,7 +18,7 @@ use super::discover::{Case, Layout, find};
 use super::first_few;
 use super::labels::{StoredTwice, vanished_at};
 use super::series;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Training};
 
 /// A class that fewer than this part of the cases hold may be a slip of the annotator's.
 const RARE: f64 = 0.01;
@@ -100,13 +101,13 @@ fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
         })
         .map_err(|e| findings.push(e.to_string()))
         .ok();
-    let label_file = read_label_file(&case.labels).map_err(|e| findings.push(e.to_string())).ok();
-    let (Some((image, said)), Some(label_file)) = (image, label_file) else { return (None, findings) };
+    let opened = PreparedLabels::open(&case.labels).map_err(|e| findings.push(e.to_string())).ok();
+    let (Some((image, said)), Some(opened)) = (image, opened) else { return (None, findings) };
     let notes = said.into_iter().map(|note| (note, case.image().to_path_buf()));
-    let notes = notes.chain(label_file.notes.iter().map(|note| (note.clone(), case.labels.clone()))).collect();
+    let notes = notes.chain(opened.notes().iter().map(|note| (note.clone(), case.labels.clone()))).collect();
     let shown = case.labels.display();
-    let labels = label_file.labels();
-    let turn = onto_image(&label_file.image, &image, case).map_err(|error| findings.push(error.to_string()));
+    let labels = opened.labels();
+    let turn = onto_image(opened.image(), &image, case).map_err(|error| findings.push(error.to_string()));
     let turned_labels = turn.is_ok_and(|turn| !turn.is_none());
     let orientation = image.geometry.orientation().filter(|_| image.spatial_axes() == 3);
     // As the recipe that is proposed takes it.
@@ -142,7 +143,7 @@ fn look(case: &Case) -> (Option<Looked>, Vec<String>) {
         name: case.name.clone(),
         patient: case.patient.clone(),
         labels: case.labels.clone(),
-        palette: label_file.palette,
+        palette: opened.palette().map(<[_]>::to_vec),
     };
     (Some(looked), findings)
 }
@@ -224,11 +225,11 @@ impl Inspection {
     /// Structures that the network size of [`Self::recipe`] does not show.
     fn vanishing(&self) -> Vec<String> {
         let Some(size) = self.network_size() else { return Vec::new() };
-        let look = |case: &Looked| match read_label_file(&case.labels) {
-            Ok(file) if file.image.spatial_axes() == size.len() => {
-                let labels = file.labels();
+        let look = |case: &Looked| match PreparedLabels::open(&case.labels) {
+            Ok(opened) if opened.image().spatial_axes() == size.len() => {
+                let labels = opened.labels();
                 let labels = match size.len() {
-                    3 => OrientationPolicy::default().turn(&file.image.geometry).array(labels),
+                    3 => OrientationPolicy::default().turn(&opened.image().geometry).array(labels),
                     _ => labels,
                 };
                 vanished_at(&labels, &size)
@@ -357,12 +358,14 @@ impl Inspection {
         let preprocessing =
             if matches!(channels, 1 | 3) { "" } else { "preprocessing:\n  normalisation: min_max_per_channel\n" };
         let network = if axes == 3 { "  stem: 4\n  widths: [32, 64]\n  label_widths: [16, 32]\n" } else { "" };
+        let held_back = if self.patients < 10 { self.cases.len() / self.patients } else { self.cases.len() / 10 };
+        let training = training_plan(self.cases.len() - held_back);
         let text = format!(
             "# Proposed from {cases} images of {patients} patients: a start, to be looked over.\n\
              name: proposed\nseed: 1\ndata:\n  source: unknown, to be filled in with the citation\n  \
              licence: unknown, to be filled in\n  intended_use: unknown, to be filled in\n\
              classes:\n{classes}network:\n  preset: compact\n  input_size: {size:?}\n  channels: {channels}\n{network}\
-             {preprocessing}validation: {validation}\n{flip}",
+             {preprocessing}validation: {validation}\n{training}{flip}",
             cases = self.cases.len(),
             patients = self.patients,
             classes = classes.concat(),
@@ -423,12 +426,32 @@ impl Inspection {
     }
 }
 
+/// Steps of a proposed run, at least; those that an epoch has.
+const LEAST_STEPS: usize = 4000;
+const LEAST_STEPS_OF_EPOCH: usize = 64;
+
 /// A size that the compact networks take, of about the same shape, and of a cost that a first training can bear.
 fn network_size(size: &[usize]) -> Vec<usize> {
     let (multiple, most) = if size.len() == 2 { (32, 256) } else { (16, 128) };
     let longest = size.iter().copied().max().unwrap_or(most).max(1);
     let scale = (most as f64 / longest as f64).min(1.0);
     size.iter().map(|n| ((*n as f64 * scale / multiple as f64).round() as usize).max(1) * multiple).collect()
+}
+
+/// The recipe's `training`, so that the weights are moved often enough, however few cases there are: an epoch has
+/// [`LEAST_STEPS_OF_EPOCH`] steps at least, and the run [`LEAST_STEPS`], of which the warm-up is a twentieth.
+fn training_plan(cases: usize) -> String {
+    let Training { batch_size, epochs, warmup_steps, .. } = Training::default();
+    let cases = cases.max(1);
+    let repeats = (LEAST_STEPS_OF_EPOCH * batch_size).div_ceil(cases);
+    let steps = (cases * repeats / batch_size).max(1);
+    let epochs = epochs.max(LEAST_STEPS.div_ceil(steps));
+    format!(
+        "# {cases} cases to learn from: {} steps of {batch_size} samples.\ntraining:\n  epochs: {epochs}\n  repeats: {repeats}\n  \
+         batch_size: {batch_size}\n  warmup_steps: {warmup_steps}\n  validate_every: {}\n",
+        steps * epochs,
+        epochs.div_ceil(10),
+    )
 }
 
 fn colour(class: usize) -> [u8; 3] {
@@ -510,6 +533,27 @@ impl fmt::Display for Inspection {
                 writeln!(f, "suspicious   {count}")?;
                 self.findings.iter().try_for_each(|finding| writeln!(f, "  {finding}"))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proposed_run_is_long_enough_for_any_number_of_cases() {
+        for cases in [1, 2, 11, 54, 100, 511, 512, 1440, 50_000] {
+            let text = training_plan(cases);
+            let plan: BTreeMap<String, Training> = yaml_serde::from_str(&text).unwrap();
+            let plan = &plan["training"];
+            // As the loader counts them.
+            let steps = (cases * plan.repeats / plan.batch_size).max(1);
+            let total = steps * plan.epochs;
+            assert!(steps >= LEAST_STEPS_OF_EPOCH && total >= LEAST_STEPS, "{text}");
+            assert!(total >= 20 * plan.warmup_steps && plan.validate_every * 10 >= plan.epochs, "{text}");
+            assert!(text.contains(&format!(": {total} steps of {} samples", plan.batch_size)), "{text}");
+            assert!(cases < 2000 || plan.repeats == 1 && plan.epochs == Training::default().epochs, "{text}");
         }
     }
 }

@@ -12,7 +12,7 @@ mod patches;
 pub(crate) mod series;
 mod split;
 
-pub use augment::{Augmentation, augment};
+pub use augment::{Augmentation, augment, redraw};
 pub use dataset::{Dataset, Sample, Spec, load_case};
 pub use dataset_json::Declared;
 pub use discover::{Case, Found, Layout, discover, find_all};

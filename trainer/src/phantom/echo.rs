@@ -4,6 +4,7 @@
 use std::f32::consts::{FRAC_PI_2, PI};
 use std::path::Path;
 
+use ldseg::document::SCHEMA_VERSION;
 use ldseg::files::write_bytes;
 use ldseg::image::Labels;
 use ldseg::{Error, ErrorKind, Result};
@@ -131,6 +132,7 @@ fn truth(volumes: &[f64]) -> String {
     let fold = |f: fn(f64, f64) -> f64| volumes.iter().copied().reduce(f).unwrap_or(f64::NAN);
     let (largest, smallest) = (fold(f64::max), fold(f64::min));
     let document = serde_json::json!({
+        "schema_version": SCHEMA_VERSION,
         "frame_seconds": FRAME_SECONDS,
         "pixel_spacing_mm": MILLIMETRES,
         "left_ventricle_volume_ml": volumes,

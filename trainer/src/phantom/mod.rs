@@ -171,6 +171,7 @@ mod tests {
         let labels = read_labels(&dir.path().join("phantom0001_gt.nii.gz")).unwrap();
         let truth = fs::read(dir.path().join("phantom0001.json")).unwrap();
         let truth: serde_json::Value = serde_json::from_slice(&truth).unwrap();
+        assert_eq!(truth["schema_version"], ldseg::document::SCHEMA_VERSION);
         assert_eq!(truth["left_ventricle_volume_ml"].as_array().unwrap().len(), cine.frame_count());
         assert_eq!(labels.shape(), [cine.frame_count(), 224, 224]);
         assert!((0.3..0.8).contains(&truth["ejection_fraction"].as_f64().unwrap()), "{truth}");

@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::data::{Augmentation, Dataset, PatchSpec, Sample, augment, augment_patch};
+use crate::data::{Augmentation, Dataset, PatchSpec, Sample, augment, augment_patch, redraw};
 use crate::recipe::Diffusion;
 
 /// Threads that prepare batches, at most. Each has one batch at work and lets one wait.
@@ -166,16 +166,22 @@ impl LoaderSpec {
             .map(|(index, case)| {
                 let index = (step * self.batch_size + index) as u64;
                 let mut rng = generator(self.seed, DIFFUSION, index);
-                draws.push(draw_timestep(&self.diffusion, &mut rng));
+                let (timestep, own_estimate) = draw_timestep(&self.diffusion, &mut rng);
+                draws.push((timestep, own_estimate));
                 noise.extend(
                     (0..self.latent_shape.iter().product()).map(|_| -> f32 { StandardNormal.sample(&mut rng) }),
                 );
                 let mut rng = generator(self.seed, AUGMENTATION, index);
                 let sample = &self.dataset.samples[*case];
-                match &sample.patches {
+                let sample = match &sample.patches {
                     None => augment(sample, &self.augmentation, self.normalisation, &mut rng),
                     Some(patches) => augment_patch(sample, patches, &self.patches, &self.augmentation, &mut rng),
+                };
+                // What pure noise leads to is one answer, and stays the label's.
+                if timestep + 1 == self.diffusion.timesteps {
+                    return sample;
                 }
+                Sample { labels: redraw(sample.labels, &self.augmentation, &mut rng), ..sample }
             })
             .collect();
         self.assemble(&samples, draws, noise)
@@ -268,6 +274,23 @@ mod tests {
         }
         let halves = batch.split(2);
         assert!(halves.iter().all(|half| half.clean.contains(&true)), "a part with all of them takes longer");
+    }
+
+    /// What pure noise leads to is one answer; below it the map is redrawn, and the image is the same.
+    #[test]
+    fn label_maps_are_redrawn_below_the_last_timestep_alone() {
+        let plain = LoaderSpec { batch_size: 8, repeats: 4, ..spec(false) };
+        let augmentation = Augmentation { label_elastic: 0.1, ..plain.augmentation.clone() };
+        let (batch, redrawn) = (plain.batch(0), LoaderSpec { augmentation, ..plain.clone() }.batch(0));
+        assert_eq!((&batch.image, &batch.timesteps), (&redrawn.image, &redrawn.timesteps));
+        let mut seen = [0; 2];
+        for (index, timestep) in batch.timesteps.iter().enumerate() {
+            let [before, after] = [&batch, &redrawn].map(|batch| batch.labels.index_axis(Axis(0), index));
+            let pure_noise = timestep + 1 == plain.diffusion.timesteps;
+            seen[usize::from(pure_noise)] += 1;
+            assert_eq!(before == after, pure_noise, "timestep {timestep}");
+        }
+        assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
     }
 
     #[test]

@@ -291,6 +291,14 @@ impl<'a, const D: usize> Trainer<'a, D> {
             seed: recipe.seed,
         };
         let (per_epoch, epochs) = (loader.steps_per_epoch(), recipe.training.epochs);
+        let warmup = recipe.training.warmup_steps;
+        if 2 * warmup > per_epoch * epochs {
+            eprintln!(
+                "note: the run has {} steps, and the learning rate rises over the first {warmup}: expected a small part of \
+                 them, so raise training.epochs or training.repeats, or lower training.warmup_steps",
+                per_epoch * epochs
+            );
+        }
         if state.summed == 0 && state.sums != [0.0; 4] {
             // A checkpoint of an older version.
             state.summed = state.step % per_epoch;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
 
+use ldseg::document::parse_yaml;
 use ldseg::files::write_bytes;
 use ldseg::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
@@ -128,11 +129,11 @@ impl StoredSplit {
         let wrong = |path: &Path, e| Error::with_source(ErrorKind::Format, "is no split of a run", e).in_file(path);
         let path = run.join(CASES_FILE);
         if let Some(text) = read_if_there(&path)? {
-            return yaml_serde::from_str(&text).map(|cases| Some(Self { cases })).map_err(|e| wrong(&path, e));
+            return parse_yaml(text.as_bytes()).map(|cases| Some(Self { cases })).map_err(|e| wrong(&path, e));
         }
         let path = run.join(SPLIT_FILE);
         let Some(text) = read_if_there(&path)? else { return Ok(None) };
-        let patients: Patients = yaml_serde::from_str(&text).map_err(|e| wrong(&path, e))?;
+        let patients: Patients = parse_yaml(text.as_bytes()).map_err(|e| wrong(&path, e))?;
         let stored = cases.iter().filter_map(|case| {
             let side = if patients.train.contains(&case.patient) {
                 Side::Train

@@ -21,7 +21,7 @@ classes:
 network: {preset: compact, input_size: [32, 32], channels: 1, downsampling: 8, widths: [8, 16], label_widths: [8, 16],
   embedding_channels: 8, latent_channels: 4, denoiser_widths: [8], denoiser_blocks: 0, denoiser_attention: [false]}
 validation: 2
-training: {epochs: 2, batch_size: 4, warmup_steps: 2, ema_decay: 0.9}
+training: {epochs: 2, batch_size: 4, warmup_steps: 1, ema_decay: 0.9}
 ";
 
 /// A folder with a recipe and a data set in the layout of two folders.

@@ -14,7 +14,7 @@ pub(super) struct CohortArgs {
     /// Number of parts that the inputs are shared out among
     #[arg(long, value_name = "N", requires = "part_id", value_parser = RangedU64ValueParser::<usize>::new().range(1..), default_value = "1")]
     num_parts: usize,
-    /// Leave out inputs whose outputs are there, whatever wrote them
+    /// Leave out inputs whose outputs are there and whole, whatever wrote them
     #[arg(long)]
     pub(super) skip_done: bool,
 }

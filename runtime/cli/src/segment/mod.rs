@@ -15,11 +15,13 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use ldseg::budget::Budget;
 use ldseg::bundle::Bundle;
 use ldseg::engine::EngineOptions;
 use ldseg::frames::FrameOptions;
 use ldseg::segmenter::Segmenter;
-use ldseg::{Error, ErrorKind, Result};
+use ldseg::{Error, ErrorKind, Result, catch_panic};
+use ldseg_io::Limits;
 #[cfg(feature = "dicom")]
 use ldseg_recording::dicom::algorithm;
 use ldseg_recording::heart::LeftHeart;
@@ -29,9 +31,11 @@ use ldseg_recording::{Prepared, Runner, Wish, left_heart};
 use self::cohort::CohortArgs;
 use self::dicom::DicomArgs;
 pub(super) use self::frames::FrameArgs;
-use self::results::{Document, Done, FileOutcome, FileResult, write_json};
+use self::results::{Document, Done, FileOutcome, FileResult, check_output, write_json};
 pub(super) use self::sampling::SamplingArgs;
+use super::budget::BudgetArgs;
 use super::inputs::{Job, jobs};
+use super::wish::{Hints, WishArgs};
 use super::{EngineArgs, Outcome, note, print, print_json, report};
 
 #[derive(Debug, clap::Args)]
@@ -61,9 +65,6 @@ pub(super) struct SegmentArgs {
     uncertainty: bool,
     #[command(flatten)]
     dicom: DicomArgs,
-    /// Find the ultrasound sector, and segment the part of each frame that shows it
-    #[arg(long)]
-    crop_sector: bool,
     /// Also write each sample's label map (`X_samples.nii.gz`, samples along the last axis) and the mean probabilities
     /// (`X_probabilities.nii.gz`, classes along the last axis); `ldseg evaluate` scores them
     #[arg(long)]
@@ -75,18 +76,13 @@ pub(super) struct SegmentArgs {
     /// Measure also what is not of the kind of image that the bundle was trained on; every output says so
     #[arg(long, requires = "measure")]
     measure_anyway: bool,
-    /// Spacing in mm of pixels and voxels, of files that do not tell it or are wrong: one number where it is the same along
-    /// all axes, else one for each, slowest first (the height of a pixel, then its width)
-    #[arg(long, value_name = "MM", value_parser = millimetres, value_delimiter = ',', num_args = 1)]
-    pixel_spacing: Vec<f64>,
+    #[command(flatten)]
+    wish: WishArgs,
     /// Print the results as one JSON document, and write each image's to a file named after it
     #[arg(long)]
     json: bool,
-}
-
-pub(super) fn millimetres(text: &str) -> std::result::Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
-    if value.is_finite() && value > 0.0 { Ok(value) } else { Err("expected a positive number".into()) }
+    #[command(flatten)]
+    budget: BudgetArgs,
 }
 
 /// Everything that is to be done, after the bundle and the settings were found to be in order.
@@ -103,12 +99,14 @@ struct Plan {
     heart: Option<LeftHeart>,
     measure_anyway: bool,
     json: bool,
+    limits: Limits,
+    budget: Budget,
 }
 
 pub(super) fn run(args: SegmentArgs) -> anyhow::Result<Outcome> {
     let plan = Plan::new(args)?;
-    let mut runner = Runner::new(Segmenter::from_bundle(&plan.bundle, &plan.engine)?, plan.frames.clone())?
-        .measuring_anyway(plan.measure_anyway);
+    let segmenter = Segmenter::from_bundle(&plan.bundle, &plan.engine)?.within(plan.budget);
+    let mut runner = Runner::new(segmenter, plan.frames.clone())?.measuring_anyway(plan.measure_anyway);
     prepare_output(&plan.folder)?;
     let files = plan.segment_all(&mut runner)?;
     let success = !files.iter().any(|file| matches!(file.outcome, FileOutcome::Failed { .. }));
@@ -134,7 +132,8 @@ impl Plan {
         ];
         let asked = asked.into_iter().filter(|(asked, _)| *asked).map(|(_, output)| output);
         let outputs = Outputs::new(args.output.clone(), args.dicom.outputs().into_iter().chain(asked));
-        let jobs = jobs(&args.input, &outputs.suffixes(), bundle.manifest().channels);
+        let limits = args.budget.limits(bundle.manifest(), &options);
+        let jobs = jobs(&args.input, &outputs.suffixes(), bundle.manifest().channels, &limits);
         Ok(Self {
             bundle,
             engine: args.engine.options(),
@@ -142,14 +141,13 @@ impl Plan {
             jobs: args.cohort.part_of(jobs)?,
             folder: args.output,
             outputs,
-            wish: Wish {
-                spacing: (!args.pixel_spacing.is_empty()).then_some(args.pixel_spacing),
-                crop_sector: args.crop_sector,
-            },
+            wish: args.wish.wish(),
             skip_done: args.cohort.skip_done,
             heart,
             measure_anyway: args.measure_anyway,
             json: args.json,
+            limits,
+            budget: args.budget.budget(),
         })
     }
 
@@ -171,11 +169,10 @@ impl Plan {
         let files = self.jobs.iter().flat_map(|job| &job.files);
         let inputs: HashSet<_> = files.filter_map(|file| file.canonicalize().ok()).collect();
         let bar = progress_bar(self.jobs.len());
+        let mut hints = Hints::default();
         let mut files = Vec::with_capacity(self.jobs.len());
         for job in &self.jobs {
-            if let Some(output) =
-                job.name.as_ref().ok().filter(|_| self.skip_done).and_then(|name| self.outputs.existing(name))
-            {
+            if let Some(output) = job.name.as_ref().ok().filter(|_| self.skip_done).and_then(|name| self.done(name)) {
                 files.push(FileResult {
                     input: job.input.clone(),
                     outcome: FileOutcome::Skipped { output, skipped: true },
@@ -184,7 +181,11 @@ impl Plan {
                 continue;
             }
             let result = match &job.name {
-                Ok(name) => self.segment(runner, job, name, &inputs).map_err(|e| e.to_string()),
+                Ok(name) => {
+                    let failed = format!("{}: segmenting it failed", job.input.display());
+                    catch_panic(ErrorKind::Engine, &failed, || self.segment(runner, job, name, &inputs, &mut hints))
+                        .map_err(|e| e.to_string())
+                }
                 Err(error) => Err(error.to_string()),
             };
             let outcome = bar.suspend(|| self.tell(&job.input, result))?;
@@ -192,13 +193,33 @@ impl Plan {
             bar.inc(1);
         }
         bar.finish_and_clear();
+        hints.tell();
         Ok(files)
     }
 
-    fn segment(&self, runner: &mut Runner, job: &Job, name: &str, inputs: &HashSet<PathBuf>) -> Result<Done> {
+    /// The label map of an input whose outputs are there already, and whole.
+    fn done(&self, name: &str) -> Option<PathBuf> {
+        let mut there = self.outputs.existing(name)?;
+        let problem = there.iter().find_map(|path| check_output(path).err());
+        if let Some(error) = &problem {
+            note(&format!("{error}; it is written anew"));
+        }
+        problem.is_none().then(|| there.swap_remove(0))
+    }
+
+    fn segment(
+        &self,
+        runner: &mut Runner,
+        job: &Job,
+        name: &str,
+        inputs: &HashSet<PathBuf>,
+        hints: &mut Hints,
+    ) -> Result<Done> {
         let start = Instant::now();
         let manifest = self.bundle.manifest();
-        let prepared = Prepared::open(&job.files, manifest.channels, &self.wish)?;
+        let prepared = Prepared::open_within(&job.files, manifest.channels, &self.wish, &self.limits)?;
+        hints.about_spacing(prepared.decisions(), manifest, self.heart.is_some());
+        self.check_outputs(&prepared)?;
         let planned = self.outputs.plan(name, &prepared, inputs)?;
         let json = planned.path(Output::Json).map(Path::to_path_buf);
         #[cfg(feature = "dicom")]
@@ -211,6 +232,9 @@ impl Plan {
             &algorithm,
         )?;
         let mut found = runner.run(&prepared, self.heart.as_ref(), &mut |image, found| writer.add(image, found))?;
+        if found.is_of_another_kind() && self.heart.is_some() && !self.measure_anyway {
+            hints.about_kind();
+        }
         let written = writer.finish(&mut found)?;
         let seconds = start.elapsed().as_secs_f64();
         let done = Done { written, seconds, decisions: prepared.decisions().clone(), found };
@@ -218,6 +242,20 @@ impl Plan {
             write_json(path, &done)?;
         }
         Ok(done)
+    }
+
+    /// Whether there is memory for a cine's outputs, which are collected.
+    fn check_outputs(&self, prepared: &Prepared) -> Result<()> {
+        let bytes = match prepared.is_cine() {
+            true => self.outputs.bytes(prepared, self.bundle.manifest().classes.len(), self.frames.segment.samples)?,
+            false => 0,
+        };
+        if bytes > self.budget.bytes / 2 {
+            let (needed, most) = (bytes >> 20, self.budget.bytes >> 21);
+            let message = format!("its outputs would take {needed} MiB in memory, expected at most {most}");
+            return Err(Error::new(ErrorKind::ShapeMismatch, message).in_file(prepared.path()));
+        }
+        Ok(())
     }
 
     fn tell(&self, input: &Path, result: std::result::Result<Done, String>) -> anyhow::Result<FileOutcome> {

@@ -4,6 +4,7 @@ mod source;
 
 use std::io::{Write, stdin, stdout};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -15,17 +16,20 @@ use ldseg::frames::FrameOptions;
 use ldseg::image::Image;
 use ldseg::queue::{Queue, WhenFull};
 use ldseg::segmenter::{Segmentation, Segmenter};
-use ldseg::{Error, ErrorKind, Result, Tensor};
-use ldseg_io::{OutputForm, output_name, write_labels};
+use ldseg::{Error, ErrorKind, Result, Tensor, catch_panic};
+use ldseg_io::{Limits, OutputForm, output_name, write_labels};
 use ldseg_recording::decide::prepare;
 use ldseg_recording::heart::{LeftHeart, Measured};
-use ldseg_recording::results::{ClassResult, SPACING_NEEDED, mean};
-use ldseg_recording::{Decisions, ImageKind, Prepared, Runner, Wish, left_heart};
+use ldseg_recording::outputs::Output;
+use ldseg_recording::results::{ClassResult, mean};
+use ldseg_recording::{Answer as Said, Decisions, ImageKind, Prepared, Runner, Wish, answer, left_heart};
 use serde::Serialize;
 
 use self::source::{Content, Waiting, read_pixels, watch};
-use super::segment::{FrameArgs, SamplingArgs, millimetres, prepare_output};
-use super::{EngineArgs, Outcome, note, print, report};
+use super::budget::BudgetArgs;
+use super::segment::{FrameArgs, SamplingArgs, prepare_output};
+use super::wish::millimetres;
+use super::{EngineArgs, Outcome, heard, note, print, print_to_reader, report};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StreamArgs {
@@ -62,6 +66,8 @@ pub(super) struct StreamArgs {
     /// Pixel spacing in mm, for measuring
     #[arg(long, value_name = "MM", value_parser = millimetres)]
     pixel_spacing: Option<f64>,
+    #[command(flatten)]
+    budget: BudgetArgs,
 }
 
 /// Exactly one of the two.
@@ -104,7 +110,7 @@ fn seconds(text: &str) -> std::result::Result<Duration, String> {
 struct Line {
     frame: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<PathBuf>,
+    file: Option<String>,
     /// Frames given up since the last answer.
     dropped: u64,
     #[serde(flatten)]
@@ -138,7 +144,7 @@ struct Answer {
     #[serde(flatten)]
     measured: Measured,
     #[serde(skip_serializing_if = "Option::is_none")]
-    output: Option<PathBuf>,
+    output: Option<String>,
     /// What was decided about the frame and the user has to know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
@@ -165,30 +171,34 @@ struct Stream {
     raw_labels: bool,
     heart: Option<LeftHeart>,
     pixel_spacing: Option<[f64; 2]>,
+    limits: Limits,
 }
 
 pub(super) fn run(args: StreamArgs) -> anyhow::Result<Outcome> {
     let StreamArgs { source, queue, when_full, .. } = &args;
-    let queue = Queue::new(*queue, *when_full);
+    let queue = Arc::new(Queue::new(*queue, *when_full));
     let (folder, idle) = (source.watch.clone(), source.idle_seconds);
     let mut stream = Stream::new(&args)?;
     let bytes = stream.shape.map_or(0, |shape| shape.iter().product());
-    let (end, read) = thread::scope(|scope| {
-        let reader = scope.spawn(|| {
+    let reader = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || {
             let read = match &folder {
                 Some(folder) => watch(folder, idle, &queue),
                 None => read_pixels(stdin().lock(), bytes, &queue),
             };
             queue.close();
             read
-        });
-        let end = stream.answer_all(&queue);
-        // Whoever waits for room in the queue learns that nobody takes anything any more.
-        queue.close();
-        (end, reader.join())
-    });
-    let end = end?;
-    let read = read.map_err(|_| anyhow::anyhow!("the reader has stopped"))?;
+        })
+    };
+    let end = stream.answer_all(&queue);
+    // Whoever waits for room in the queue learns that nobody takes anything any more.
+    queue.close();
+    let Some(end) = end? else {
+        // Nobody reads the answers, and the thread may wait for its source for ever: it is left behind.
+        return Ok(Outcome::Done);
+    };
+    let read = reader.join().map_err(|_| anyhow::anyhow!("the reader has stopped"))?;
     if let Err(error) = &read {
         report(error);
     }
@@ -212,15 +222,25 @@ impl Stream {
         if heart.is_some() && args.source.size.is_some() && args.pixel_spacing.is_none() {
             return Err(Error::new(ErrorKind::Setting, "--measure of raw frames needs --pixel-spacing"));
         }
-        let frames: FrameOptions = args.frames.options(args.sampling.options(manifest)?);
+        let options = args.sampling.options(manifest)?;
+        let limits = args.budget.limits(manifest, &options);
+        let frames: FrameOptions = args.frames.options(options);
         let engine: EngineOptions = args.engine.clone().options();
         if let Some(output) = &args.output {
             prepare_output(output)?;
+            let same =
+                |watched: &PathBuf| matches!((watched.canonicalize(), output.canonicalize()), (Ok(a), Ok(b)) if a == b);
+            if args.source.watch.as_ref().is_some_and(same) {
+                let message =
+                    "--output is the folder that is watched: each label map would be the next frame, expected another";
+                return Err(Error::new(ErrorKind::Setting, message).in_file(output));
+            }
         }
         let channels = if args.source.pixel_channels == "3" { 3 } else { 1 };
         Ok(Self {
-            runner: Runner::new(Segmenter::from_bundle(&bundle, &engine)?, frames)?
+            runner: Runner::new(Segmenter::from_bundle(&bundle, &engine)?.within(args.budget.budget()), frames)?
                 .measuring_anyway(args.measure_anyway),
+            limits,
             shape: args.source.size.map(|[height, width]| [height, width, channels]),
             output: args.output.clone(),
             raw_labels: args.raw_labels,
@@ -230,22 +250,32 @@ impl Stream {
         })
     }
 
-    fn answer_all(&mut self, queue: &Queue<Waiting>) -> anyhow::Result<End> {
+    /// Answers until the queue is closed; `None` where nobody is there to read the answers, nor any label map is written.
+    fn answer_all(&mut self, queue: &Queue<Waiting>) -> anyhow::Result<Option<End>> {
         let mut end = End::default();
-        while let Some((waiting, dropped)) = queue.pop() {
-            end.dropped += dropped;
+        let mut dropped = 0;
+        while let Some((waiting, just_dropped)) = queue.pop() {
+            dropped += just_dropped;
+            end.dropped += just_dropped;
             let frame = waiting.index;
             let file = match &waiting.content {
                 Content::File(path) => Some(path.clone()),
                 Content::Pixels(_) => None,
             };
-            let outcome = match self.answer(&waiting, file.as_deref()) {
+            let answer =
+                catch_panic(ErrorKind::Engine, "segmenting it failed", || self.answer(&waiting, file.as_deref()));
+            if let (Err(_), Some(unsettled), Some(file)) = (&answer, &waiting.unsettled, &file) {
+                unsettled.again(file, frame);
+                continue;
+            }
+            let mut heard = true;
+            let outcome = match answer {
                 Ok((answer, segmentation)) => {
                     end.answered += 1;
                     end.late += u64::from(answer.in_time == Some(false));
                     end.longest_latency_ms = end.longest_latency_ms.max(answer.latency_ms);
                     if self.raw_labels {
-                        write_raw(frame, &segmentation)?;
+                        heard = write_raw(frame, &segmentation)?;
                     }
                     LineOutcome::Answer(Box::new(answer))
                 }
@@ -256,15 +286,19 @@ impl Stream {
                 }
             };
             if !self.raw_labels {
-                print(&serde_json::to_string(&Versioned::new(Line { frame, file, dropped, outcome }))?)?;
+                let file = file.map(|file| file.to_string_lossy().into_owned());
+                let line = Line { frame, file, dropped: std::mem::take(&mut dropped), outcome };
+                heard = print_to_reader(&serde_json::to_string(&Versioned::new(line))?)? || self.output.is_some();
+            }
+            if !heard {
+                return Ok(None);
             }
         }
-        Ok(end)
+        Ok(Some(end))
     }
 
     fn answer(&mut self, waiting: &Waiting, file: Option<&Path>) -> Result<(Answer, Segmentation)> {
         let (image, decisions) = self.image(&waiting.content)?;
-        let spacing = decisions.spacing.of_pixel();
         let in_file = |e: Error| match file {
             Some(file) => e.in_file(file),
             None => e,
@@ -273,21 +307,13 @@ impl Stream {
         let segmentation = frame.segmentation;
         let output = self.output.as_ref().map(|folder| {
             let name = file.and_then(output_name).unwrap_or_else(|| format!("frame{:06}", waiting.index));
-            folder.join(format!("{name}.png"))
+            folder.join(Output::Labels.file_name(&name, "png"))
         });
         if let Some(path) = &output {
             write_labels(path, &segmentation.labels, &OutputForm::picture())?;
         }
-        let mut notes = decisions.notes();
-        let heart = self.heart.as_ref().filter(|_| decisions.is_one_view());
-        let trust = self.runner.trust();
-        let image_kind = trust.kind(&segmentation)?;
-        let measured = trust.measure(heart, &segmentation.labels, spacing, image_kind)?;
-        notes.extend(trust.notes(image_kind, heart.is_some()));
-        let interval_level = trust.level().filter(|_| !measured.intervals.is_empty());
-        if heart.is_some() && spacing.is_none() {
-            notes.push(format!("is not measured: {SPACING_NEEDED}"));
-        }
+        let Said { measured, image_kind, interval_level, notes, .. } =
+            answer(self.runner.trust(), self.heart.as_ref(), &decisions, &segmentation)?;
         let classes = ClassResult::all(self.bundle.manifest(), &segmentation)?;
         let answer = Answer {
             latency_ms: milliseconds(waiting.arrived.elapsed()),
@@ -300,7 +326,7 @@ impl Stream {
             image_kind,
             interval_level,
             measured,
-            output,
+            output: output.map(|path| path.to_string_lossy().into_owned()),
             notes,
         };
         Ok((answer, segmentation))
@@ -319,7 +345,7 @@ impl Stream {
             }
             Content::File(path) => {
                 let wish = Wish::pixels_of(self.pixel_spacing);
-                let prepared = Prepared::open(std::slice::from_ref(path), taken, &wish)?;
+                let prepared = Prepared::open_within(std::slice::from_ref(path), taken, &wish, &self.limits)?;
                 Ok((prepared.still()?, prepared.decisions().clone()))
             }
         }
@@ -330,9 +356,9 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-fn write_raw(frame: u64, segmentation: &Segmentation) -> std::io::Result<()> {
+/// Writes a frame's labels, and tells whether somebody reads them.
+fn write_raw(frame: u64, segmentation: &Segmentation) -> std::io::Result<bool> {
     let mut out = stdout().lock();
-    out.write_all(&frame.to_le_bytes())?;
-    out.write_all(&segmentation.labels.iter().copied().collect::<Vec<u8>>())?;
-    out.flush()
+    let labels = segmentation.labels.iter().copied().collect::<Vec<u8>>();
+    heard(out.write_all(&frame.to_le_bytes()).and_then(|()| out.write_all(&labels)).and_then(|()| out.flush()))
 }

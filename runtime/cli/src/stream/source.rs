@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{ErrorKind as IoErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ldseg::queue::Queue;
 use ldseg::{Error, ErrorKind, Result};
@@ -13,6 +14,8 @@ use ldseg_io::is_image_file;
 
 /// How often a folder is looked at.
 const POLL: Duration = Duration::from_millis(20);
+/// A file that has stayed the same for so long is taken to be written to its end.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// A frame that waits for its turn.
 pub(super) struct Waiting {
@@ -20,6 +23,8 @@ pub(super) struct Waiting {
     pub(super) index: u64,
     pub(super) arrived: Instant,
     pub(super) content: Content,
+    /// Of a file that may still be written to: a failure is not final, and goes here.
+    pub(super) unsettled: Option<Unsettled>,
 }
 
 pub(super) enum Content {
@@ -45,7 +50,7 @@ pub(super) fn read_pixels(mut input: impl Read, bytes: usize, queue: &Queue<Wait
             let message = format!("standard input ends {read} bytes into frame {index}, expected {bytes}");
             return Err(Error::new(ErrorKind::Format, message));
         }
-        if !queue.push(Waiting { index, arrived: Instant::now(), content: Content::Pixels(pixels) }) {
+        if !queue.push(Waiting { index, arrived: Instant::now(), content: Content::Pixels(pixels), unsettled: None }) {
             break;
         }
     }
@@ -66,58 +71,119 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(filled)
 }
 
+/// What tells one content of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    size: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let data = fs::metadata(path).ok()?;
+        Some(Self { size: data.len(), modified: data.modified().ok() })
+    }
+}
+
+/// A file at the last look.
+struct Seen {
+    stamp: Stamp,
+    since: Instant,
+    queued: bool,
+}
+
+impl Seen {
+    /// Whether nobody has written to it for a while.
+    fn is_settled(&self) -> bool {
+        let age = self.stamp.modified.and_then(|modified| modified.elapsed().ok());
+        self.since.elapsed() >= SETTLED || age.is_some_and(|age| age >= SETTLED)
+    }
+}
+
+/// Files that could not be read, but may not have been written to their end, and the frame that each is. Whoever has such a
+/// file in hand holds a clone.
+#[derive(Clone, Default)]
+pub(super) struct Unsettled(Arc<Mutex<HashMap<PathBuf, u64>>>);
+
+impl Unsettled {
+    /// The file is to be read once more, as this frame.
+    pub(super) fn again(&self, path: &Path, frame: u64) {
+        self.lock().insert(path.to_path_buf(), frame);
+    }
+
+    fn take(&self, path: &Path) -> Option<u64> {
+        self.lock().remove(path)
+    }
+
+    /// Whether none is left, and none in hand.
+    fn is_empty(&self) -> bool {
+        Arc::strong_count(&self.0) == 1 && self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Puts the image files that appear in `folder` into the queue, in the order of their names as far as they are there at
-/// the same time, until nothing new has come for `idle`.
+/// the same time, until nothing new has come for `idle`. A file that is written anew is a new frame.
 ///
-/// A file counts once its size has stayed the same from one look to the next; one that was renamed into place is whole
-/// anyway.
+/// A file counts once it has stayed the same from one look to the next; one that was renamed into place is whole anyway. Where
+/// it could not be read then, it is tried again when it has changed, or has not changed for [`SETTLED`].
 ///
 /// # Errors
 /// [`ErrorKind::Io`] where the folder cannot be read.
 pub(super) fn watch(folder: &Path, idle: Option<Duration>, queue: &Queue<Waiting>) -> Result<()> {
     let failed = |e| Error::with_source(ErrorKind::Io, "cannot read the folder", e).in_file(folder);
-    // What a file's size was at the last look; `None` once it is in the queue.
-    let mut seen: HashMap<PathBuf, Option<u64>> = HashMap::new();
-    // Files that are no images, and their size when they were looked into.
-    let mut others: HashMap<PathBuf, u64> = HashMap::new();
-    let (mut index, mut last_new) = (0, Instant::now());
+    let mut seen: HashMap<PathBuf, Seen> = HashMap::new();
+    // Files that are no images, as they were when they were looked into.
+    let mut others: HashMap<PathBuf, Stamp> = HashMap::new();
+    let (mut next, mut last_new, unsettled) = (0, Instant::now(), Unsettled::default());
     loop {
         let mut there = Vec::new();
         for entry in fs::read_dir(folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            let size = fs::metadata(&path).map_or(0, |data| data.len());
-            if others.get(&path) == Some(&size) {
+            let Some(stamp) = Stamp::of(&path) else { continue };
+            if others.get(&path) == Some(&stamp) {
                 continue;
             }
             if is_image_file(&path) {
-                there.push(path);
+                there.push((path, stamp));
             } else {
-                others.insert(path, size);
+                others.insert(path, stamp);
             }
         }
-        there.sort();
+        there.sort_by(|(a, _), (b, _)| a.cmp(b));
         // Files that are gone are forgotten: memory is bounded by what is in the folder.
-        seen.retain(|path, _| there.binary_search(path).is_ok());
+        let is_there = |path: &PathBuf| there.binary_search_by(|(other, _)| other.cmp(path)).is_ok();
+        seen.retain(|path, _| is_there(path));
+        unsettled.lock().retain(|path, _| is_there(path));
         others.retain(|path, _| path.exists());
-        for path in there {
-            let Ok(size) = fs::metadata(&path).map(|data| data.len()) else { continue };
-            match seen.get(&path) {
-                Some(None) => {}
-                Some(Some(before)) if *before == size && size > 0 => {
-                    seen.insert(path.clone(), None);
-                    last_new = Instant::now();
-                    if !queue.push(Waiting { index, arrived: last_new, content: Content::File(path) }) {
-                        return Ok(());
-                    }
-                    index += 1;
-                }
-                _ => {
-                    seen.insert(path, Some(size));
-                    last_new = Instant::now();
-                }
+        for (path, stamp) in there {
+            let Some(file) = seen.get_mut(&path).filter(|file| file.stamp == stamp) else {
+                last_new = Instant::now();
+                seen.insert(path, Seen { stamp, since: last_new, queued: false });
+                continue;
+            };
+            let settled = file.is_settled();
+            let frame = match (file.queued, settled) {
+                // An empty file is likely to be filled yet.
+                (false, false) if stamp.size == 0 => None,
+                (false, _) => Some(unsettled.take(&path)),
+                (true, true) => unsettled.take(&path).map(Some),
+                (true, false) => None,
+            };
+            let Some(known) = frame else { continue };
+            file.queued = true;
+            last_new = Instant::now();
+            let index = known.unwrap_or(next);
+            next = next.max(index + 1);
+            let unsettled = (!settled).then(|| unsettled.clone());
+            if !queue.push(Waiting { index, arrived: last_new, content: Content::File(path), unsettled }) {
+                return Ok(());
             }
         }
-        if idle.is_some_and(|idle| last_new.elapsed() >= idle) {
+        if idle.is_some_and(|idle| last_new.elapsed() >= idle) && unsettled.is_empty() {
             return Ok(());
         }
         sleep(POLL);
@@ -156,6 +222,46 @@ mod tests {
         assert!(error.to_string().contains("ends 1 bytes into frame 2, expected 10"), "{error}");
     }
 
+    /// Takes the next frame of a watched folder: its index, its name, and where a failure would go.
+    fn next(queue: &Queue<Waiting>) -> (u64, String, Option<Unsettled>) {
+        match queue.pop().unwrap().0 {
+            Waiting { index, content: Content::File(path), unsettled, .. } => {
+                (index, path.file_name().unwrap().to_string_lossy().into_owned(), unsettled)
+            }
+            Waiting { .. } => panic!("expected a file"),
+        }
+    }
+
+    #[test]
+    fn a_file_is_tried_again_until_it_is_settled_and_read_anew_when_it_is_written_anew() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("a.png");
+        fs::write(&path, "ha").unwrap();
+        let queue = Queue::new(8, WhenFull::Wait);
+        std::thread::scope(|scope| {
+            scope.spawn(|| watch(temp.path(), Some(Duration::from_millis(1)), &queue).unwrap());
+            // Half of it could not be read.
+            let (index, name, unsettled) = next(&queue);
+            assert_eq!((index, name.as_str()), (0, "a.png"));
+            unsettled.unwrap().again(&path, index);
+            // The rest comes, and it still is the same frame.
+            fs::write(&path, "half").unwrap();
+            let (index, _, unsettled) = next(&queue);
+            assert_eq!(index, 0);
+            // It is not whole either, and nobody writes to it any more: this time a failure is final.
+            unsettled.unwrap().again(&path, index);
+            let (index, _, unsettled) = next(&queue);
+            assert_eq!((index, unsettled.is_none()), (0, true));
+        });
+        // Nothing is left to wait for; what is written anew is a new frame.
+        std::thread::scope(|scope| {
+            scope.spawn(|| watch(temp.path(), Some(SETTLED / 2), &queue).unwrap());
+            assert_eq!(next(&queue).0, 0);
+            fs::write(&path, "another").unwrap();
+            assert_eq!(next(&queue).0, 1);
+        });
+    }
+
     #[test]
     fn a_folder_gives_each_file_once() {
         let temp = tempfile::tempdir().unwrap();
@@ -163,12 +269,16 @@ mod tests {
             fs::write(temp.path().join(name), "x").unwrap();
         }
         let queue = Queue::new(8, WhenFull::Wait);
-        watch(temp.path(), Some(Duration::from_millis(100)), &queue).unwrap();
-        queue.close();
         let mut names = Vec::new();
-        while let Some((Waiting { content: Content::File(path), .. }, _)) = queue.pop() {
-            names.push(path.file_name().unwrap().to_owned());
-        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                watch(temp.path(), Some(Duration::from_millis(100)), &queue).unwrap();
+                queue.close();
+            });
+            while let Some((Waiting { content: Content::File(path), .. }, _)) = queue.pop() {
+                names.push(path.file_name().unwrap().to_owned());
+            }
+        });
         assert_eq!(names, ["a.png", "b.png"]);
         assert_eq!(watch(&temp.path().join("no"), None, &queue).unwrap_err().kind(), ErrorKind::Io);
     }

@@ -9,9 +9,12 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{CARD_FILE, FILES, FORMAT_VERSION, GOLDEN_FILE, MANIFEST_FILE, Manifest, contract, onnx, sha256_hex};
+use super::{
+    CARD_FILE, FILES, FORMAT_VERSION, GOLDEN_FILE, MANIFEST_FILE, Manifest, SEAL_FILE, contract, seal, sha256_hex,
+};
 use crate::bundle::Golden;
 use crate::engine::{EngineOptions, Network, NetworkSpec};
+use crate::onnx::Model;
 use crate::{Error, ErrorKind, Result};
 
 /// Largest manifest that is read, in bytes.
@@ -37,24 +40,35 @@ impl Bundle {
     /// Reads and checks the bundle in folder `dir`.
     ///
     /// # Errors
-    /// [`ErrorKind::Bundle`], naming the file: it is missing, lies outside the folder, differs from its size or
+    /// [`ErrorKind::Bundle`], naming the file: it is missing, the manifest differs from its SHA-256 in [`SEAL_FILE`], a file lies outside the folder, differs from its size or
     /// SHA-256 in the manifest, or refers to data outside itself; the manifest has an unknown key, version or file, or
     /// contradicts itself. [`ErrorKind::Io`] where a file cannot be read.
     pub fn load(dir: &Path) -> Result<Self> {
+        Self::open(dir, true).map(|(bundle, _)| bundle)
+    }
+
+    /// As [`Self::load`], with the manifest's bytes; whether it is `sealed` is checked if asked for.
+    pub(super) fn open(dir: &Path, sealed: bool) -> Result<(Self, Vec<u8>)> {
         let root = dir
             .canonicalize()
             .map_err(|e| Error::with_source(ErrorKind::Io, "cannot open the bundle folder", e).in_file(dir))?;
         let path = dir.join(MANIFEST_FILE);
-        let manifest = read_inside(&root, MANIFEST_FILE, MAX_MANIFEST_SIZE)
-            .and_then(|bytes| parse_manifest(&bytes))
-            .map_err(|e| e.in_file(&path))?;
+        let written = read_inside(&root, MANIFEST_FILE, MAX_MANIFEST_SIZE).map_err(|e| e.in_file(&path))?;
+        if sealed {
+            let hash = read_inside(&root, SEAL_FILE, MAX_MANIFEST_SIZE).map_err(|e| {
+                let message = format!("{e}: `ldseg-train seal` makes it for a bundle that is trusted");
+                Error::new(e.kind(), message).in_file(&dir.join(SEAL_FILE))
+            })?;
+            seal::check(&written, &hash).map_err(|e| e.in_file(&path))?;
+        }
+        let manifest = parse_manifest(&written).map_err(|e| e.in_file(&path))?;
 
         let mut files = BTreeMap::new();
         for name in FILES {
             let bytes = read_checked(&root, name, &manifest).map_err(|e| e.in_file(&dir.join(name)))?;
             files.insert(name, bytes);
         }
-        Ok(Self { dir: dir.to_path_buf(), manifest, files })
+        Ok((Self { dir: dir.to_path_buf(), manifest, files }, written))
     }
 
     /// The folder it was read from.
@@ -112,14 +126,14 @@ impl Bundle {
 
 fn parse_manifest(bytes: &[u8]) -> Result<Manifest> {
     let malformed = |e| Error::with_source(ErrorKind::Bundle, "the manifest is malformed", e);
-    let version: Version = yaml_serde::from_slice(bytes).map_err(malformed)?;
+    let version: Version = crate::document::parse_yaml(bytes).map_err(malformed)?;
     if version.format_version != FORMAT_VERSION {
         return Err(Error::new(
             ErrorKind::Bundle,
             format!("format_version is {}, this version reads {FORMAT_VERSION} only", version.format_version),
         ));
     }
-    let manifest: Manifest = yaml_serde::from_slice(bytes).map_err(malformed)?;
+    let manifest: Manifest = crate::document::parse_yaml(bytes).map_err(malformed)?;
     manifest.validate()?;
     contract::check_networks(&manifest)?;
     if let Some(name) = manifest.files.keys().find(|name| !FILES.contains(&name.as_str())) {
@@ -148,7 +162,7 @@ fn read_checked(root: &Path, name: &str, manifest: &Manifest) -> Result<Vec<u8>>
         )));
     }
     if name.ends_with(".onnx") {
-        onnx::check(&bytes)?;
+        Model::read(&bytes)?;
     }
     Ok(bytes)
 }
@@ -200,7 +214,9 @@ mod tests {
         let path = dir.join(MANIFEST_FILE);
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains(from), "{text}");
-        fs::write(path, text.replacen(from, to, 1)).unwrap();
+        let text = text.replacen(from, to, 1);
+        fs::write(dir.join(SEAL_FILE), seal::line(text.as_bytes())).unwrap();
+        fs::write(path, text).unwrap();
     }
 
     /// The message of a bundle that must not load.

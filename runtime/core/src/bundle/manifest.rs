@@ -87,6 +87,12 @@ fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
 
+/// Whether a character moves the cursor, changes colours, or turns the direction of what follows.
+fn unprintable(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// One segmentation class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -95,7 +101,7 @@ pub struct Class {
     pub name: String,
     /// Overlay colour, 8-bit RGB.
     pub colour: [u8; 3],
-    /// Expected Dice ([`crate::calibration::calibrated_dice`]) below which the structure is flagged as unsure, above 0 to 1.
+    /// Expected Dice ([`crate::segmenter::calibrated_dice`]) below which the structure is flagged as unsure, above 0 to 1.
     /// Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsure_below: Option<f64>,
@@ -215,6 +221,13 @@ impl Manifest {
         if self.spatial_axes == 3 { self.orientation.unwrap_or_default() } else { OrientationPolicy::Stored }
     }
 
+    /// What of it is shown to people.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let Provenance { recipe, code_version, date, .. } = &self.provenance;
+        let classes = self.classes.iter().map(|class| &class.name);
+        [&self.name, recipe, code_version, date].into_iter().chain(classes).map(String::as_str)
+    }
+
     /// Checks everything that the types alone don't.
     ///
     /// # Errors
@@ -223,6 +236,9 @@ impl Manifest {
         let fail = |message: String| Err(Error::new(ErrorKind::Bundle, message));
         if self.format_version != FORMAT_VERSION {
             return fail(format!("format_version is {}, expected {FORMAT_VERSION}", self.format_version));
+        }
+        if let Some(text) = self.texts().find(|text| text.chars().any(unprintable)) {
+            return fail(format!("`{}` has a control character", text.escape_default()));
         }
         if !matches!(self.spatial_axes, 2 | 3) {
             return fail(format!("spatial_axes is {}, expected 2 or 3", self.spatial_axes));
@@ -275,7 +291,14 @@ impl Manifest {
         if !(1..self.timesteps).contains(&self.default_steps) {
             return fail(format!("default_steps is {}, expected 1 to {}", self.default_steps, self.timesteps - 1));
         }
-        self.calibration.as_ref().map_or(Ok(()), |calibration| calibration.check(self))
+        let classes: Vec<&str> = self.classes.iter().map(|class| class.name.as_str()).collect();
+        self.calibration.as_ref().map_or(Ok(()), |calibration| calibration.check(&classes, self.statistic_count()))
+    }
+
+    /// How many [`statistics`](crate::calibration::statistics) an image has: of z_i, of the latent, of the classes.
+    fn statistic_count(&self) -> usize {
+        let embedding = self.networks.get(super::DENOISER).and_then(|spec| spec.inputs.get(1)?.shape.get(1)).copied();
+        2 * embedding.unwrap_or(0) + 2 * self.latent_shape[0] + self.classes.len()
     }
 }
 

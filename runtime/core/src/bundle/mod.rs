@@ -1,20 +1,20 @@
 //! The bundle: a folder with `manifest.yaml`, four ONNX files, `golden.safetensors` and `MODEL_CARD.md`.
 //!
 //! A bundle is checked before it is used: only the files named here are read, from inside the folder, and nothing is
-//! parsed whose size and SHA-256 differ from the manifest's. Loading tells apart damage and mix-ups; it does not
+//! parsed whose size and SHA-256 differ from the manifest's, nor a manifest whose SHA-256 differs from `manifest.sha256`. Loading tells apart damage and mix-ups; it does not
 //! prove who made a bundle, as the hashes travel with the files.
 
 mod contract;
 mod golden;
 mod load;
 mod manifest;
-mod onnx;
-mod weights;
+mod seal;
 mod write;
 
 pub use golden::Golden;
 pub use load::Bundle;
 pub use manifest::{Class, FORMAT_VERSION, FileEntry, MAX_CHANNELS, Manifest, Measure, Provenance, Tolerances};
+pub use seal::seal;
 pub use write::write_bundle;
 
 /// `image` `[N, C, ...]` -> `z_i`.
@@ -30,6 +30,8 @@ pub const NETWORKS: [&str; 4] = [IMAGE_ENCODER, DENOISER, LABEL_DECODER, LABEL_E
 
 /// The description of a bundle.
 pub const MANIFEST_FILE: &str = "manifest.yaml";
+/// The SHA-256 of the manifest, as `sha256sum manifest.yaml` writes it.
+pub const SEAL_FILE: &str = "manifest.sha256";
 /// Reference tensors, see [`crate::bundle::Golden`].
 pub const GOLDEN_FILE: &str = "golden.safetensors";
 /// The model card.

@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{FILES, FileEntry, MANIFEST_FILE, Manifest, contract, onnx, sha256_hex};
+use super::{FILES, FileEntry, MANIFEST_FILE, Manifest, SEAL_FILE, contract, seal, sha256_hex};
+use crate::onnx::Model;
 use crate::{Error, ErrorKind, Result};
 
 /// Writes a bundle to the folder `dir`: `files` are the contents of all of [`FILES`], whose sizes and hashes replace
@@ -20,7 +21,7 @@ pub fn write_bundle(dir: &Path, mut manifest: Manifest, files: &[(&str, &[u8])])
     manifest.validate()?;
     contract::check_networks(&manifest)?;
     for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".onnx")) {
-        onnx::check(bytes).map_err(|e| e.in_file(Path::new(name)))?;
+        Model::read(bytes).map_err(|e| e.in_file(Path::new(name)))?;
     }
     let yaml = yaml_serde::to_string(&manifest)
         .map_err(|e| Error::with_source(ErrorKind::Bundle, "the manifest cannot be written as YAML", e))?;
@@ -70,7 +71,8 @@ fn sibling(dir: &Path, suffix: &str) -> Result<PathBuf> {
 fn stage(staging: &Path, files: &[(&str, &[u8])], manifest: &[u8]) -> Result<()> {
     let failed = |e| Error::with_source(ErrorKind::Io, "cannot write the bundle", e);
     fs::create_dir_all(staging).map_err(failed)?;
-    for (name, bytes) in files.iter().copied().chain([(MANIFEST_FILE, manifest)]) {
+    let hash = seal::line(manifest);
+    for (name, bytes) in files.iter().copied().chain([(MANIFEST_FILE, manifest), (SEAL_FILE, hash.as_bytes())]) {
         File::create(staging.join(name))
             .and_then(|mut file| {
                 file.write_all(bytes)?;

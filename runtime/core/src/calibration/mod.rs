@@ -14,10 +14,7 @@ pub use dice::DiceMap;
 pub use kind::{Kind, Pooled, statistics};
 pub use temperature::{Voxels, temper};
 
-use crate::bundle::{DENOISER, Manifest};
 use crate::diffusion::Sampler;
-use crate::segmenter::{SegmentOptions, Segmentation};
-use crate::uncertainty::expected_dice;
 use crate::{Error, ErrorKind, Result};
 
 /// The manifest's `calibration`.
@@ -136,16 +133,16 @@ impl Calibration {
         Some(rule.scale.interval(measured, rule.within).map(|value| value.clamp(least, most)))
     }
 
-    /// Whether it holds for answers with these options.
-    pub fn holds_for(&self, options: &SegmentOptions) -> bool {
-        (self.sampler, self.steps, self.samples) == (options.sampler, options.steps, options.samples)
+    /// Whether it holds for answers with these settings.
+    pub fn holds_for(&self, sampler: Sampler, steps: usize, samples: usize) -> bool {
+        (self.sampler, self.steps, self.samples) == (sampler, steps, samples)
     }
 
-    /// Checks what its types alone don't, for the bundle that it belongs to.
+    /// Checks what its types alone don't, for a bundle with these classes and so many [`statistics`] of an image.
     ///
     /// # Errors
     /// [`ErrorKind::Bundle`], naming the key.
-    pub fn check(&self, manifest: &Manifest) -> Result<()> {
+    pub fn check(&self, classes: &[&str], statistics: usize) -> Result<()> {
         let fail = |message: String| Err(Error::new(ErrorKind::Bundle, format!("calibration: {message}")));
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
             return fail(format!("temperature is {}, expected above 0", self.temperature));
@@ -156,9 +153,12 @@ impl Calibration {
         if !(0.0..=1.0).contains(&self.unsure_rate) {
             return fail(format!("unsure_rate is {}, expected 0 to 1", self.unsure_rate));
         }
-        let known = |class: &str| manifest.classes.iter().any(|own| own.name == class);
         for map in &self.expected_dice {
-            if !(known(&map.class) && map.offset.is_finite() && map.slope.is_finite() && map.slope >= 0.0) {
+            if !(classes.contains(&map.class.as_str())
+                && map.offset.is_finite()
+                && map.slope.is_finite()
+                && map.slope >= 0.0)
+            {
                 return fail(format!("expected_dice of `{}` is of no class, or out of range", map.class));
             }
         }
@@ -167,38 +167,16 @@ impl Calibration {
                 return fail(format!("within is {}, expected 0 or more", rule.within));
             }
         }
-        match self.kind.as_ref().and_then(|kind| kind.problem(statistic_count(manifest))) {
+        match self.kind.as_ref().and_then(|kind| kind.problem(statistics)) {
             Some(problem) => fail(problem),
             None => Ok(()),
         }
     }
 }
 
-/// How many statistics [`statistics`] gives of an image.
-fn statistic_count(manifest: &Manifest) -> usize {
-    let embedding = manifest.networks.get(DENOISER).and_then(|spec| spec.inputs.get(1)?.shape.get(1)).copied();
-    2 * embedding.unwrap_or(0) + 2 * manifest.latent_shape[0] + manifest.classes.len()
-}
-
-/// For each class the Dice to expect of a segmentation, by [`expected_dice`] and what calibration knows of it.
-///
-/// # Errors
-/// Those of [`expected_dice`].
-pub fn calibrated_dice(manifest: &Manifest, segmentation: &Segmentation) -> Result<Vec<Option<f64>>> {
-    let mut expected = expected_dice(&segmentation.probabilities, &segmentation.labels)?;
-    for map in manifest.calibration.iter().flat_map(|calibration| &calibration.expected_dice) {
-        let class = manifest.classes.iter().position(|class| class.name == map.class);
-        if let Some(own) = class.and_then(|class| expected.get_mut(class)?.as_mut()) {
-            *own = map.apply(*own);
-        }
-    }
-    Ok(expected)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::test_support::manifest;
 
     fn calibration() -> Calibration {
         Calibration {
@@ -234,18 +212,17 @@ mod tests {
 
     #[test]
     fn what_is_out_of_range_or_of_no_class_is_refused() {
-        let manifest = manifest();
-        calibration().check(&manifest).unwrap();
+        let check = |calibration: Calibration| calibration.check(&["background", "cavity", "wall"], 7);
+        check(calibration()).unwrap();
         let rule = IntervalRule { quantity: Quantity::EjectionFraction, scale: Scale::Absolute, within: f64::NAN };
         let map = DiceMap { class: "lung".into(), offset: 0.0, slope: 1.0 };
-        // The test's networks: one channel of z_i, one of the latent, three classes.
         let kind = |size: usize| Kind {
             mean: vec![0.0; size],
             whitening: (0..size).map(|row| vec![1.0; row + 1]).collect(),
             threshold: 2.0,
             false_alarms: 0.01,
         };
-        Calibration { kind: Some(kind(7)), ..calibration() }.check(&manifest).unwrap();
+        check(Calibration { kind: Some(kind(7)), ..calibration() }).unwrap();
         for wrong in [
             Calibration { temperature: 0.0, ..calibration() },
             Calibration { temperature: f64::NAN, ..calibration() },
@@ -256,7 +233,7 @@ mod tests {
             Calibration { kind: Some(kind(6)), ..calibration() },
             Calibration { kind: Some(Kind { threshold: f64::NAN, ..kind(7) }), ..calibration() },
         ] {
-            let error = wrong.check(&manifest).unwrap_err();
+            let error = check(wrong).unwrap_err();
             assert!(error.kind() == ErrorKind::Bundle && error.to_string().starts_with("calibration: "), "{error}");
         }
     }

@@ -7,18 +7,26 @@
 
 #[cfg(feature = "ort")]
 mod ort;
-mod spec;
 #[cfg(feature = "tract")]
 mod tract;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-pub use spec::{NetworkSpec, TensorSpec};
-
+use crate::onnx::Model;
+use crate::spec::with_batch;
+pub use crate::spec::{NetworkSpec, TensorSpec};
 use crate::{Error, ErrorKind, Result, Tensor};
+
+/// Samples that are run as one batch at most.
+pub const MAX_BATCH: usize = 16;
 
 /// One network of a bundle, ready to run.
 pub trait Network: Send {
+    /// The most samples that one run takes.
+    fn max_batch(&self) -> usize {
+        MAX_BATCH
+    }
+
     /// Runs it: inputs and outputs in the order of the [`NetworkSpec`], every one with the batch axis first.
     ///
     /// # Errors
@@ -103,10 +111,13 @@ crate::named!(
     Device { Cpu = "cpu", Cuda = "cuda", TensorRt = "tensorrt", OpenVino = "openvino", Xnnpack = "xnnpack" }
 );
 
-/// Loads one ONNX network from memory. Error messages call it `name`. Every call is checked against `spec`: the shapes
-/// of inputs and outputs, and that outputs are finite.
+/// Loads one ONNX network from memory. Error messages call it `name`. The file is read and held to limits before an engine
+/// sees it, and written anew for the engine. Every call is checked against `spec`: the shapes of inputs and outputs, and that
+/// outputs are finite.
 ///
 /// # Errors
+/// [`ErrorKind::Bundle`] where `onnx` is no ONNX file, refers to data outside itself, uses operators that segmentation networks
+/// don't use, gives other shapes than `spec` has, or asks for more nodes, memory or multiply-adds than any such network;
 /// [`ErrorKind::Engine`] where the engine is not part of this build, the device or library is not there, or the
 /// network cannot be loaded or differs from `spec`; [`ErrorKind::Setting`] for a thread count out of range. Never falls
 /// back to another engine or device.
@@ -117,11 +128,16 @@ pub fn load_network(name: &str, onnx: &[u8], spec: &NetworkSpec, options: &Engin
             format!("threads is {}, expected 1 to {}", options.threads, EngineOptions::MAX_THREADS),
         ));
     }
+    let model = Model::read(onnx).map_err(|e| e.in_file(Path::new(name)))?;
+    let max_batch = model.largest_batch(spec, MAX_BATCH).map_err(|e| e.in_file(Path::new(name)))?;
+    let onnx = model.write();
+    drop(model);
     let network: Box<dyn Network> = match options.engine {
-        EngineKind::Tract => load_tract(name, onnx, spec, options)?,
-        EngineKind::Ort => load_ort(name, onnx, spec, options)?,
+        EngineKind::Tract => load_tract(name, &onnx, spec, options)?,
+        EngineKind::Ort => load_ort(name, &onnx, spec, options)?,
     };
-    Ok(Box::new(Checked { name: name.to_string(), spec: spec.clone(), network }))
+    let process = std::process::id();
+    Ok(Box::new(Checked { process, name: name.to_string(), spec: spec.clone(), max_batch, network }))
 }
 
 #[cfg(feature = "tract")]
@@ -150,17 +166,45 @@ fn load_ort(_: &str, _: &[u8], _: &NetworkSpec, _: &EngineOptions) -> Result<Box
     Err(Error::new(ErrorKind::Engine, "this build has no engine ort (cargo feature `ort`)"))
 }
 
+/// Whether this is the process `loaded` that a network was loaded in.
+///
+/// # Errors
+/// [`ErrorKind::Engine`] in a child of that process (`fork`): an engine's threads stay behind, and a run would wait for them for
+/// ever.
+pub fn same_process(loaded: u32) -> Result<()> {
+    let process = std::process::id();
+    if process == loaded {
+        return Ok(());
+    }
+    let message = format!(
+        "the networks were loaded in process {loaded}, of which this one, {process}, is a fork without the engine's threads: \
+         load them after the fork"
+    );
+    Err(Error::new(ErrorKind::Engine, message))
+}
+
 /// Holds an engine's network to its spec.
 struct Checked {
+    process: u32,
     name: String,
     spec: NetworkSpec,
+    max_batch: usize,
     network: Box<dyn Network>,
 }
 
 impl Network for Checked {
+    fn max_batch(&self) -> usize {
+        self.max_batch
+    }
+
     fn run(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+        same_process(self.process)?;
         let batch = inputs.first().and_then(|input| input.shape().first()).copied().unwrap_or(0);
         check_shapes(&self.name, "input", &self.spec.inputs, inputs, batch)?;
+        if batch > self.max_batch {
+            let message = format!("{}: a batch of {batch}, expected {} at most", self.name, self.max_batch);
+            return Err(Error::new(ErrorKind::Setting, message));
+        }
         let outputs = self.network.run(inputs)?;
         check_shapes(&self.name, "output", &self.spec.outputs, &outputs.iter().collect::<Vec<_>>(), batch)?;
         for (output, spec) in outputs.iter().zip(&self.spec.outputs) {
@@ -187,11 +231,6 @@ fn check_shapes(name: &str, side: &str, specs: &[TensorSpec], tensors: &[&Tensor
         }
     }
     Ok(())
-}
-
-/// The concrete shape for `batch` samples.
-fn with_batch(spec: &TensorSpec, batch: usize) -> Vec<usize> {
-    spec.shape.iter().enumerate().map(|(axis, &size)| if axis == 0 && size == 0 { batch } else { size }).collect()
 }
 
 /// The C-ordered values of a tensor, copied only where it is not C-ordered.

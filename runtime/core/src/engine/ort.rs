@@ -119,7 +119,11 @@ fn configured(library: &Path, environment: &Environment, options: &EngineOptions
         .with_intra_threads(options.threads)?
         .with_inter_threads(1)?
         .with_deterministic_compute(true)?
-        .with_optimization_level(GraphOptimizationLevel::Level3)?;
+        // Versions before 1.23 have no number for the highest level, but one for all of them, which there is the same.
+        .with_optimization_level(GraphOptimizationLevel::Level3)
+        .or_else(|e| e.recover().with_optimization_level(GraphOptimizationLevel::All))?
+        // Never a guess by the file's bytes.
+        .with_config_entry("session.load_model_format", "ONNX")?;
     if version(library) < Some(SPINS_BRIEFLY.to_vec()) {
         return Ok(builder.with_intra_op_spinning(false)?);
     }
@@ -200,7 +204,7 @@ fn environment(options: &EngineOptions) -> Result<(PathBuf, Environment)> {
         }
         return Ok((library, environment.clone()));
     }
-    let failed = "cannot load ONNX Runtime (1.17 or newer)";
+    let failed = "cannot load ONNX Runtime (1.19 or newer)";
     let builder =
         ort::init_from(&library).map_err(|e| Error::with_source(ErrorKind::Engine, failed, e).in_file(&library))?;
     let environment = builder

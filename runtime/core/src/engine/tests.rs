@@ -192,25 +192,29 @@ fn other_shapes_and_values_are_refused() {
         assert_eq!(error.kind(), ErrorKind::ShapeMismatch);
         assert!(error.to_string().contains("test: input `t` has shape [1], expected [2]"), "{error}");
 
+        let batch = MAX_BATCH + 1;
+        let error = network.run(&[&image(batch), &Tensor::zeros(vec![batch])]).unwrap_err();
+        assert!(error.to_string().contains("test: a batch of 17, expected 16 at most"), "{error}");
+
         let error = network.run(&[&image(1), &Tensor::from_elem(vec![1], f32::NAN)]).unwrap_err();
         assert!(error.to_string().contains("output `b` holds values that are not finite"), "{error}");
     }
 }
 
 #[test]
-fn what_cannot_be_loaded_is_an_engine_error() {
+fn what_cannot_be_loaded_is_an_error() {
     for engine in engines() {
         let load = |onnx: &[u8], spec: &NetworkSpec| match load_network("test", onnx, spec, &options(engine, 1)) {
             Ok(_) => panic!("{engine} loaded it"),
             Err(error) => error,
         };
         for wrong in [&b"text"[..], b"\x08\x08", &onnx()[..200]] {
-            assert_eq!(load(wrong, &spec()).kind(), ErrorKind::Engine);
+            assert_eq!(load(wrong, &spec()).kind(), ErrorKind::Bundle);
         }
         let mut renamed = spec();
         renamed.outputs[0].name = "probabilities".into();
         let message = load(&onnx(), &renamed).to_string();
-        assert!(message.contains("outputs are [\"b\"], the manifest says [\"probabilities\"]"), "{message}");
+        assert!(message.contains("test: the output `b` is not one that the manifest has"), "{message}");
     }
 }
 

@@ -106,12 +106,11 @@ impl Network for TractNetwork {
             let results = plan.run(arguments.into_iter().map(|(_, argument)| argument.into()).collect())?;
             outputs.iter().map(|&position| from_tract(&results[position])).collect()
         };
-        apart(self.worker.as_ref(), run).map_err(failed)
+        guarded(&self.name, "cannot run the network", || apart(self.worker.as_ref(), run))
     }
 }
 
 fn from_tract(tensor: &Tensor) -> TractResult<crate::Tensor> {
-    let tensor = tensor.cast_to::<f32>()?;
     let values = tensor.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
     Ok(crate::Tensor::from_shape_vec(tensor.shape(), values)?)
 }
@@ -119,12 +118,13 @@ fn from_tract(tensor: &Tensor) -> TractResult<crate::Tensor> {
 /// One pool of `threads` threads for all networks of the process. tract splits work between threads by output, never
 /// inside a sum, so results don't depend on their number.
 fn executor(threads: usize) -> Executor {
-    static POOLS: Mutex<BTreeMap<usize, Executor>> = Mutex::new(BTreeMap::new());
+    // A fork has none of its parent's threads.
+    static POOLS: Mutex<BTreeMap<(u32, usize), Executor>> = Mutex::new(BTreeMap::new());
     if threads == 1 {
         return Executor::SingleThread;
     }
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
-    pools.entry(threads).or_insert_with(|| Executor::multithread(threads)).clone()
+    pools.entry((std::process::id(), threads)).or_insert_with(|| Executor::multithread(threads)).clone()
 }
 
 /// A thread that lives as long as its network. With a pool, tract leaves the calling thread's vector registers in a state in

@@ -3,6 +3,22 @@
 use super::{Geometry, Image};
 use crate::{Error, ErrorKind, Result, Tensor};
 
+/// Most samples of an image in memory: 2 GiB as f32. An array that claims more is a view of fewer, or a mistake.
+pub const MAX_SAMPLES: usize = 1 << 29;
+
+/// Checks the number of samples before they are copied.
+///
+/// # Errors
+/// [`ErrorKind::ShapeMismatch`] for more than [`MAX_SAMPLES`].
+pub fn check_samples(shape: &[usize]) -> Result<()> {
+    let samples = shape.iter().try_fold(1_usize, |samples, &axis| samples.checked_mul(axis));
+    if samples.is_some_and(|samples| samples <= MAX_SAMPLES) {
+        return Ok(());
+    }
+    let message = format!("the image has shape {shape:?}, expected at most {MAX_SAMPLES} values");
+    Err(Error::new(ErrorKind::ShapeMismatch, message))
+}
+
 impl Image {
     /// An image of intensities in memory, without a position in space.
     ///
@@ -40,6 +56,15 @@ impl Image {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_than_fits_is_refused_by_its_shape() {
+        check_samples(&[3, 1080, 1920]).unwrap();
+        for shape in [&[1_000_000, 1_000_000][..], &[usize::MAX, 2, 3]] {
+            let error = check_samples(shape).unwrap_err();
+            assert!(error.to_string().contains("expected at most 536870912 values"), "{error}");
+        }
+    }
 
     #[test]
     fn arrays_are_checked() {

@@ -6,7 +6,7 @@ use super::check_axes;
 use crate::image::Image;
 use crate::{Error, ErrorKind, Result};
 
-/// Most voxels of a resampled grid, channels aside: what an image file may have too.
+/// Most voxels of a resampled grid, channels aside.
 const MAX_VOXELS: f64 = (1_u64 << 29) as f64;
 
 /// How the file's voxel spacing is honoured. In a manifest or recipe: `stretch`, `{resample: [1.0, 0.5, 0.5]}`, or
@@ -115,8 +115,7 @@ impl SpacingPolicy {
                 let spacing = image.spacing().ok_or_else(|| {
                     // At a guessed scale it would be segmented wrongly.
                     let message = format!(
-                        "its spacing is not known, and the bundle resamples to {target:?} mm: expected a file that tells its \
-                         spacing, or --pixel-spacing"
+                        "its spacing is not known, and the bundle resamples to {target:?} mm: expected a spacing"
                     );
                     Error::new(ErrorKind::Format, message)
                 })?;

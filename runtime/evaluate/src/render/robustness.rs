@@ -3,10 +3,11 @@
 use super::panels::{Window, flat, intensities};
 use super::{Column, Figure, Panel, View};
 use crate::robustness::{Corruption, corrupt, dice};
-use ldseg::image::{Image, Labels};
+use ldseg::image::{Image, Labels, Region};
 use ldseg::segmenter::{SegmentOptions, Segmenter};
 use ldseg::{Error, ErrorKind, Result};
 use ldseg_io::overlay;
+use ldseg_recording::segment_part;
 
 /// What is studied.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +20,8 @@ pub struct Study<'a> {
     pub strengths: Vec<f64>,
     /// Seed of the corruption.
     pub seed: u64,
+    /// The part of a picture that is segmented, where it is not all of it.
+    pub part: Option<Region>,
 }
 
 /// How good the segmentation is at one strength.
@@ -54,7 +57,7 @@ pub fn robustness(
     let (mut columns, mut levels) = (Vec::new(), Vec::new());
     for &strength in &study.strengths {
         let corrupted = corrupt(image, study.name, study.corruption, strength, study.seed);
-        let found = segmenter.segment(&corrupted, options)?.labels;
+        let found = segment_part(segmenter, &corrupted, study.part, options)?.labels;
         let dice = dice(&found, reference, classes);
         let (shown, labels) = (window.image(&corrupted)?, window.labels(&found));
         let mean = dice.last().copied().unwrap_or(f64::NAN);

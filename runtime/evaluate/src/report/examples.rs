@@ -12,7 +12,7 @@ use ldseg::metrics::{dice_per_class, nanmean};
 use ldseg::segmenter::{SegmentOptions, Segmenter};
 use ldseg::{Error, ErrorKind, Result};
 use ldseg_io::png_bytes;
-use ldseg_recording::{Prepared, Wish};
+use ldseg_recording::{Prepared, Wish, segment_part};
 
 /// Longest side of a picture, pixels.
 const SIZE: usize = 360;
@@ -28,6 +28,8 @@ pub struct Images {
     pub labels: PathBuf,
     /// Which stored values stand for which class; indices where there is `None`.
     pub classes: Option<Vec<ClassSpec>>,
+    /// What the user says of every image.
+    pub wish: Wish,
 }
 
 /// Best, median and worst case of the evaluation, segmented anew by the bundle with its own sampler and steps.
@@ -63,10 +65,11 @@ type Example = (Shown, Vec<f64>, Vec<String>);
 fn segmented((image, labels): (&Path, &Path), images: &Images, segmenter: &mut Segmenter) -> Result<Example> {
     let manifest = segmenter.manifest();
     let (options, count) = (SegmentOptions::defaults(manifest), manifest.classes.len());
-    let prepared = Prepared::open(&[image.to_path_buf()], manifest.channels, &Wish::default())?;
+    let prepared = Prepared::open(&[image.to_path_buf()], manifest.channels, &images.wish)?;
     let image_data = prepared.still()?;
     let reference = labels_of(&image_data, image, labels, images.classes.as_deref(), count)?;
-    let drawn = segmenter.segment(&image_data, &options).and_then(|result| {
+    let part = prepared.decisions().part();
+    let drawn = segment_part(segmenter, &image_data, part, &options).and_then(|result| {
         let Comparison { image, reference: expected, found } =
             comparison(&image_data, &reference, &result.labels, &segmenter.manifest().classes, SIZE)?;
         let shown =

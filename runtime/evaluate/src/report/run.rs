@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::found::text;
 use super::html::Html;
 use super::plot::{Plot, Series};
+use ldseg::document::parse_yaml;
 use ldseg::{Error, ErrorKind, Result};
 
 /// What a run folder tells.
@@ -29,7 +30,7 @@ impl Run {
     pub(super) fn read(folder: &Path) -> Result<Self> {
         let recipe = text(&folder.join("recipe.yaml"))?;
         let path = folder.join("split.yaml");
-        let split = yaml_serde::from_str(&text(&path)?).map_err(|e| {
+        let split = parse_yaml(text(&path)?.as_bytes()).map_err(|e| {
             Error::with_source(ErrorKind::Format, "is no list of `train` and `validation`", e).in_file(&path)
         })?;
         let path = folder.join("metrics.csv");

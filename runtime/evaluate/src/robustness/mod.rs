@@ -12,12 +12,12 @@ pub use report::RobustnessCurves;
 
 use crate::metrics::summary::Bootstrap;
 use crate::scoring::{ClassSpec, Pair, Paired, labels_of, pair, patient_from_name, read_patients};
-use ldseg::image::{Image, Labels};
+use ldseg::image::{Image, Labels, Region};
 use ldseg::metrics::dice_per_class;
 use ldseg::metrics::nanmean;
 use ldseg::segmenter::{SegmentOptions, Segmenter};
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_recording::{Prepared, Wish};
+use ldseg_recording::{Prepared, Wish, segment_part};
 
 /// What is studied.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -64,7 +64,8 @@ struct Score {
 /// Segments every image of a folder, clean and corrupted in all ways, with every subject, and scores it against its label
 /// map. Noise is added on the file's own grid, before the bundle's preprocessing. `progress` is called after each image.
 ///
-/// `classes` says which values of the label maps stand for which class; without it they are class indices.
+/// `classes` says which values of the label maps stand for which class; without it they are class indices. `wish` is what the
+/// user says of every image.
 ///
 /// # Errors
 /// [`ErrorKind::Setting`] where there is no subject, no level, or subjects differ in their number of classes; those of
@@ -74,6 +75,7 @@ pub fn study(
     images: &Path,
     labels: &Path,
     classes: Option<&[ClassSpec]>,
+    wish: &Wish,
     settings: &Settings,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<RobustnessCurves> {
@@ -89,7 +91,7 @@ pub fn study(
         let patient = listed.unwrap_or_else(|| patient_from_name(&pair.name).to_owned());
         let case = report.case_count();
         let name = pair.name.clone();
-        match score(subjects, pair, case, classes, settings, &mut report.notes) {
+        match score(subjects, pair, case, (classes, wish), settings, &mut report.notes) {
             Ok(scores) => report.add(name, patient, scores),
             Err(error) => report.fail(name, &error),
         }
@@ -125,24 +127,24 @@ fn score(
     subjects: &mut [Subject],
     pair: Pair,
     case: usize,
-    classes: Option<&[ClassSpec]>,
+    (classes, wish): (Option<&[ClassSpec]>, &Wish),
     settings: &Settings,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Score>> {
     let (path, labels_path) = pair.files?;
     // Bundles of other channels see the image in another way; clean, or corrupted, each sees its own.
-    let mut images: Vec<(usize, Image)> = Vec::new();
+    let mut images: Vec<(usize, Image, Option<Region>)> = Vec::new();
     for channels in subjects.iter().map(|subject| subject.segmenter.manifest().channels) {
-        if !images.iter().any(|(of, _)| *of == channels) {
-            let prepared = Prepared::open(std::slice::from_ref(&path), channels, &Wish::default())?;
+        if !images.iter().any(|(of, ..)| *of == channels) {
+            let prepared = Prepared::open(std::slice::from_ref(&path), channels, wish)?;
             notes.extend(
                 prepared.notes_with_path().into_iter().filter(|note| !notes.contains(note)).collect::<Vec<_>>(),
             );
-            images.push((channels, prepared.still()?));
+            images.push((channels, prepared.still()?, prepared.decisions().part()));
         }
     }
     let count = subjects.first().map_or(0, |subject| subject.segmenter.manifest().classes.len());
-    let Some((_, image)) = images.first() else { return Ok(Vec::new()) };
+    let Some((_, image, _)) = images.first() else { return Ok(Vec::new()) };
     let labels = labels_of(image, &path, &labels_path, classes, count)?;
     let strengths = settings.corruptions.iter().flat_map(|corruption| {
         settings.strengths(*corruption).into_iter().map(|strength| (Some(*corruption), strength))
@@ -150,13 +152,15 @@ fn score(
     let mut scores = Vec::new();
     for (corruption, strength) in std::iter::once((None, 0.0)).chain(strengths) {
         let kind = corruption.unwrap_or(Corruption::Gaussian);
-        let corrupted =
-            images.iter().map(|(of, image)| (*of, corrupt(image, &pair.name, kind, strength, settings.seed)));
+        let corrupted = images
+            .iter()
+            .map(|(of, image, part)| (*of, corrupt(image, &pair.name, kind, strength, settings.seed), *part));
         let corrupted: Vec<_> = corrupted.collect();
         for (index, subject) in subjects.iter_mut().enumerate() {
             let channels = subject.segmenter.manifest().channels;
-            let Some((_, image)) = corrupted.iter().find(|(of, _)| *of == channels) else { continue };
-            let found = subject.segmenter.segment(image, &subject.options).map_err(|e| e.in_file(&path))?;
+            let Some((_, image, part)) = corrupted.iter().find(|(of, ..)| *of == channels) else { continue };
+            let found = segment_part(&mut subject.segmenter, image, *part, &subject.options);
+            let found = found.map_err(|e| e.in_file(&path))?;
             let dice = dice(&found.labels, &labels, count);
             scores.push(Score { subject: index, corruption, strength, case, dice });
         }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use yaml_serde::Value;
 
 use ldseg::bundle::Measure;
+use ldseg::document::parse_yaml;
 use ldseg::image::{Image, Labels};
 use ldseg::{Error, ErrorKind, Result};
 use ldseg_recording::PreparedLabels;
@@ -42,7 +43,7 @@ pub fn read_measures(path: &Path) -> Result<Vec<Measure>> {
     let text = fs::read_to_string(path)
         .map_err(|e| Error::with_source(ErrorKind::Io, "the measures cannot be read", e).in_file(path))?;
     let wrong = |e| Error::with_source(ErrorKind::Setting, "`measures` is no list of measures", e).in_file(path);
-    let mut document: Value = yaml_serde::from_str(&text).map_err(wrong)?;
+    let mut document: Value = parse_yaml(text.as_bytes()).map_err(wrong)?;
     match document.get_mut("measures") {
         Some(list) => yaml_serde::from_value(std::mem::take(list)).map_err(wrong),
         None => Ok(Vec::new()),
@@ -51,7 +52,7 @@ pub fn read_measures(path: &Path) -> Result<Vec<Measure>> {
 
 fn parse(text: &str) -> Result<Vec<ClassSpec>> {
     let wrong = |e| Error::with_source(ErrorKind::Setting, "is no list of classes with names and values", e);
-    let mut document: Value = yaml_serde::from_str(text).map_err(wrong)?;
+    let mut document: Value = parse_yaml(text.as_bytes()).map_err(wrong)?;
     if let Some(list) = document.get_mut("classes") {
         document = std::mem::take(list);
     }

@@ -5,18 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ldseg::{Error, ErrorKind, Result};
-use ldseg_io::{FolderContent, PROBABILITIES, SAMPLES, images_in, output_name};
+use ldseg_io::{FolderContent, LABEL_SUFFIXES, images_in, output_name};
+use ldseg_recording::outputs::belongs_to_another;
 
 /// Files that tell the patient of each case, with the titles of the columns that hold the case's name and the patient: a
 /// list of one's own, and that of GlaS as published.
 const PATIENT_LISTS: [(&str, [&str; 2]); 2] =
     [("patient_ids.csv", ["name", "patient"]), ("Grade.csv", ["name", "patient ID"])];
-
-/// What names of label maps add to those of their images: ours and CAMUS's, and GlaS's.
-pub const LABEL_SUFFIXES: [&str; 2] = ["_gt", "_anno"];
-
-/// What `ldseg segment` writes beside a label map.
-const OTHER_OUTPUTS: [&str; 4] = ["_overlay", "_uncertainty", SAMPLES, PROBABILITIES];
 
 /// nnU-Net's number of the first channel, part of image names only.
 const FIRST_CHANNEL: &str = "_0000";
@@ -48,8 +43,8 @@ type Files = BTreeMap<String, Vec<PathBuf>>;
 
 /// Matches the files of a folder, predictions or images, with label maps. What a file holds decides whether it is one.
 ///
-/// Taken are all image files of the folder but for `X_overlay`, `X_uncertainty`, `X_samples`, `X_probabilities`, `X_gt` and `X_anno` beside `X`. Label
-/// maps lie in `labelsTr/` or `labels/` of the labels' folder where that exists, else in the folder itself, else, where it
+/// Taken are all image files of the folder but for `X_gt`, `X_anno` and what `ldseg segment` writes beside the label map `X`
+/// ([`belongs_to_another`]). Label maps lie in `labelsTr/` or `labels/` of the labels' folder where that exists, else in the folder itself, else, where it
 /// holds no images, in its sub-folders (CAMUS as published). The label map of `X` is called `X_gt` or `X_anno`, else `X`;
 /// that of nnU-Net's image `X_0000` also `X`.
 ///
@@ -60,7 +55,9 @@ pub fn pair(folder: &Path, labels: &Path) -> Result<Paired> {
     let (files, known) = (in_folder(folder, &mut notes)?, label_files(labels, &mut notes)?);
     let mut used = BTreeSet::new();
     let mut pairs = Vec::new();
-    for (name, paths) in files.iter().filter(|(name, _)| !belongs_to_another(name, &files)) {
+    for (name, paths) in
+        files.iter().filter(|(name, _)| !belongs_to_another(name, &LABEL_SUFFIXES, |name| files.contains_key(name)))
+    {
         let found = candidates(name).into_iter().find(|candidate| known.contains_key(candidate));
         let both = only(paths).and_then(|file| {
             let missing = || {
@@ -87,12 +84,6 @@ fn candidates(name: &str) -> Vec<String> {
     names.push(name.to_owned());
     names.extend(name.strip_suffix(FIRST_CHANNEL).map(str::to_owned));
     names
-}
-
-/// Whether a file is another output or the label map of a file beside it.
-fn belongs_to_another(name: &str, files: &Files) -> bool {
-    let mut suffixes = OTHER_OUTPUTS.iter().chain(&LABEL_SUFFIXES);
-    suffixes.any(|suffix| name.strip_suffix(suffix).is_some_and(|name| files.contains_key(name)))
 }
 
 fn only(files: &[PathBuf]) -> Result<&PathBuf> {

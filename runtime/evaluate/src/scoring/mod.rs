@@ -16,7 +16,7 @@ use serde::Serialize;
 
 pub use case::{CaseScores, ObjectSource, SpacingSource};
 pub use classes::{ClassSpec, class_indices, labels_of, read_classes, read_measures, reference_labels};
-pub use files::{LABEL_SUFFIXES, Pair, Paired, PatientList, is_patient_list, pair, patient_from_name, read_patients};
+pub use files::{Pair, Paired, PatientList, is_patient_list, pair, patient_from_name, read_patients};
 pub use report::{FailedCase, FolderScores, Measure, Values};
 pub(crate) use report::{csv_cell, csv_number, groups};
 pub use sampling::{SamplingMeasure, SamplingScores, SamplingSummary};
@@ -178,5 +178,29 @@ mod tests {
         let report = evaluate(&predictions, &labels, None, &Settings::default()).unwrap();
         let report = serde_json::to_value(&report).unwrap().to_string();
         assert!(report.contains("a.png: is a JPEG"), "{report}");
+    }
+
+    #[test]
+    fn a_spacing_of_exactly_1_mm_is_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let [predictions, labels] = ["predictions", "labels"].map(|name| folder.path().join(name));
+        [&predictions, &labels].into_iter().for_each(|folder| fs::create_dir(folder).unwrap());
+        for (name, mm) in [("a", "1 1"), ("b", "0.5 1")] {
+            let header = format!(
+                "NDims = 2\nDimSize = 2 2\nElementSpacing = {mm}\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+            );
+            for folder in [&predictions, &labels] {
+                fs::write(folder.join(format!("{name}.mha")), [header.as_bytes(), &[0, 1, 1, 0]].concat()).unwrap();
+            }
+        }
+        let scored = |settings: &Settings| {
+            let report = evaluate(&predictions, &labels, None, settings).unwrap();
+            serde_json::to_value(&report).unwrap()["cases"].clone()
+        };
+        let cases = scored(&Settings::default());
+        assert!(cases[0]["notes"].to_string().contains("exactly 1 mm wide"), "{cases}");
+        assert!(cases[1]["notes"].is_null(), "{cases}");
+        let cases = scored(&Settings { picture_spacing_mm: Some([1.0; 2]), ..Settings::default() });
+        assert!(cases[0]["notes"].is_null() && cases[1]["notes"].to_string().contains("is taken"), "{cases}");
     }
 }

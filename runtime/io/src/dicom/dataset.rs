@@ -1,7 +1,6 @@
 //! Opening a DICOM file: with its preamble and its meta information, or as the bare data set that some devices write.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 
@@ -31,6 +30,8 @@ pub(super) struct DataSet {
     pub(super) syntax: String,
     /// Values of the data set's own elements as they are stored, of those that were asked for.
     pub(super) stored: BTreeMap<Tag, Vec<u8>>,
+    /// How long it is.
+    pub(super) bytes: usize,
 }
 
 /// Opens a file, without its pixel data where `header_only`; the stored values of `keep` are kept.
@@ -38,7 +39,7 @@ pub(super) struct DataSet {
 /// # Errors
 /// [`ErrorKind::Io`] where it cannot be read; [`ErrorKind::Format`] where it is no DICOM, damaged, or passes a limit.
 pub(super) fn open(path: &Path, header_only: bool, keep: &[Tag], limits: &Limits) -> Result<DataSet> {
-    let bytes = fs::read(path).map_err(|e| Error::with_source(ErrorKind::Io, "cannot be read", e))?;
+    let bytes = limits.read(path)?;
     let (meta, data) = parts(&bytes)?;
     let told = meta.map(|meta| transfer_syntax(meta, limits)).transpose()?.flatten();
     let syntax = told.or_else(|| bare_syntax(data).map(str::to_owned)).ok_or_else(|| {
@@ -70,7 +71,7 @@ pub(super) fn open(path: &Path, header_only: bool, keep: &[Tag], limits: &Limits
     })?;
     let object = InMemDicomObject::read_dataset_with_ts(&data[..end], named);
     let object = object.map_err(|e| unreadable(&chain(&e)))?;
-    Ok(DataSet { object, syntax, stored })
+    Ok(DataSet { object, syntax, stored, bytes: data.len() })
 }
 
 /// The meta information, where there is any, and the data set.
@@ -120,7 +121,13 @@ pub(crate) fn bare_syntax(data: &[u8]) -> Option<&'static str> {
     (length <= 256).then_some(uids::IMPLICIT_VR_LITTLE_ENDIAN)
 }
 
+/// How many times as long as it is stored a data set may be; a shorter one than [`FREELY_INFLATED`] may in any case. Images
+/// come to a few times their size.
+const MOST_INFLATION: usize = 100;
+const FREELY_INFLATED: usize = 64 << 20;
+
 fn inflate(data: &[u8], most: usize) -> Result<Vec<u8>> {
+    let most = most.min(data.len().saturating_mul(MOST_INFLATION).max(FREELY_INFLATED));
     let mut inflated = Vec::new();
     let limit = most as u64 + 1;
     DeflateDecoder::new(data)

@@ -2,6 +2,7 @@
 //! references, and identifiers that are hashes.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 
 use dicom_core::{DataElement, VR};
@@ -201,14 +202,39 @@ fn to_unicode(object: &mut InMemDicomObject, stored: &BTreeMap<Tag, Vec<u8>>) ->
 /// # Errors
 /// [`ErrorKind::Io`] where it cannot be written.
 pub(super) fn write(object: InMemDicomObject, path: &Path) -> Result<()> {
+    write_atomically(path, |out| encode(object, out)).map_err(|e| e.in_file(path))
+}
+
+fn encode(object: InMemDicomObject, out: &mut dyn Write) -> Result<()> {
     let meta = FileMetaTableBuilder::new().transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN);
-    let failed = |e: &dyn std::error::Error| {
-        Error::new(ErrorKind::Io, format!("cannot be written as DICOM: {}", chain(e))).in_file(path)
-    };
-    let file = object.with_meta(meta).map_err(|e| failed(&e))?;
-    write_atomically(path, |temporary| file.write_to_file(temporary).map_err(|e| failed(&e)))
+    let failed =
+        |e: &dyn std::error::Error| Error::new(ErrorKind::Io, format!("cannot be written as DICOM: {}", chain(e)));
+    object.with_meta(meta).map_err(|e| failed(&e))?.write_all(out).map_err(|e| failed(&e))
 }
 
 pub(super) fn lacks(name: &str) -> Error {
     Error::new(ErrorKind::Format, format!("lacks its {name}, expected a DICOM image"))
+}
+
+#[cfg(test)]
+mod tests {
+    use ldseg::files::{FullAfter, write_checked};
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_an_error_at_every_byte() {
+        let object = || {
+            InMemDicomObject::from_element_iter([
+                element(tags::SOP_CLASS_UID, VR::UI, uids::SEGMENTATION_STORAGE),
+                element(tags::SOP_INSTANCE_UID, VR::UI, "2.25.1"),
+                DataElement::new(tags::PIXEL_DATA, VR::OB, dicom_core::PrimitiveValue::from(vec![7_u8; 50])),
+            ])
+        };
+        let whole = write_checked(Vec::new(), |out| encode(object(), out)).unwrap();
+        for room in 0..whole.len() {
+            let error = write_checked(FullAfter(room), |out| encode(object(), out)).map(drop).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io, "{room} of {}: {error}", whole.len());
+        }
+    }
 }

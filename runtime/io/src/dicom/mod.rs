@@ -45,14 +45,12 @@ pub(super) fn read(path: &Path, limits: &Limits) -> Result<Recording> {
     if text(object, tags::SOP_CLASS_UID).as_deref() == Some(uids::SEGMENTATION_STORAGE) {
         return Err(Error::new(ErrorKind::Format, "is a DICOM segmentation, expected an image"));
     }
-    let layout = Layout::read(object, limits)?;
+    let layout = Layout::read(object, &limits.without(data.bytes))?;
     space::refuse(object, &layout)?;
     let mut notes = Vec::new();
     let scale = spacing::scale(object, [layout.rows, layout.columns], &mut notes);
     let colours = Colours::read(object, &layout, &mut notes)?;
-    let frames = pixels::frames(object, &data.syntax, &layout)?;
-    let frames =
-        frames.into_iter().map(|frame| colour::picture(frame, &layout, &colours)).collect::<Result<Vec<_>>>()?;
+    let frames = pixels::frames(object, &data.syntax, &layout, &mut |frame| colour::picture(frame, &layout, &colours))?;
     let recording = match <[_; 1]>::try_from(frames) {
         Ok([frame]) => {
             let mut data = picture::intensities(&frame)?;
@@ -68,6 +66,11 @@ pub(super) fn read(path: &Path, limits: &Limits) -> Result<Recording> {
         }
     };
     Ok(recording.noted(notes).with_regions(scale.regions, scale.views))
+}
+
+/// Reads a file, whatever object it holds.
+pub(super) fn check_whole(path: &Path) -> Result<()> {
+    dataset::open(path, false, &[], &Limits::default()).map(drop)
 }
 
 /// What keeps the pixels from being labels: that they are compressed with loss or once were, or are shown by a palette.

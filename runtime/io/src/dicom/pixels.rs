@@ -39,20 +39,23 @@ const UNSUPPORTED: [(&str, &str); 9] = [
     ("1.2.840.10008.1.2.8", "Deflated Image Frame"),
 ];
 
-/// All frames.
+/// All frames, each as `take` makes it, one after the other.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] where the pixel data are missing, cut off, damaged, of another size than the file says, or in a
-/// transfer syntax that is not supported, which the message names.
-pub(super) fn frames(object: &InMemDicomObject, syntax: &str, layout: &Layout) -> Result<Vec<Frame>> {
+/// Those of `take`; [`ErrorKind::Format`] where the pixel data are missing, cut off, damaged, of another size than the file
+/// says, or in a transfer syntax that is not supported, which the message names.
+pub(super) fn frames<T>(
+    object: &InMemDicomObject,
+    syntax: &str,
+    layout: &Layout,
+    take: &mut dyn FnMut(Frame) -> Result<T>,
+) -> Result<Vec<T>> {
     let element = object.get(tags::PIXEL_DATA).ok_or_else(|| fail("has no pixel data".into()))?;
     match (syntax, element.value()) {
-        (_, Value::Primitive(stored)) => native(stored, layout),
+        (_, Value::Primitive(stored)) => native(stored, layout, take),
         (uids::RLE_LOSSLESS, Value::PixelSequence(stored)) => {
-            fragments(stored.fragments(), stored.offset_table(), layout.frames)?
-                .iter()
-                .map(|fragment| rle::decode(fragment, layout))
-                .collect()
+            let frames = fragments(stored.fragments(), stored.offset_table(), layout.frames)?;
+            frames.iter().map(|frame| take(rle::decode(&frame.concat(), layout)?)).collect()
         }
         (
             uids::JPEG_BASELINE8_BIT | uids::JPEG_EXTENDED12_BIT | uids::JPEG_LOSSLESS | uids::JPEG_LOSSLESS_SV1,
@@ -60,10 +63,8 @@ pub(super) fn frames(object: &InMemDicomObject, syntax: &str, layout: &Layout) -
         ) => {
             // A process or a precision of JPEG may be one that the decoder hasn't.
             let named = |e: Error| fail(format!("{e} (transfer syntax {syntax})"));
-            fragments(stored.fragments(), stored.offset_table(), layout.frames)?
-                .iter()
-                .map(|fragment| jpeg::decode(fragment, layout).map_err(named))
-                .collect()
+            let frames = fragments(stored.fragments(), stored.offset_table(), layout.frames)?;
+            frames.iter().map(|frame| take(jpeg::decode(&frame.concat(), layout).map_err(named)?)).collect()
         }
         _ => {
             let name = UNSUPPORTED.iter().find(|(start, _)| syntax.starts_with(start)).map_or("unknown", |(_, n)| n);
@@ -75,7 +76,7 @@ pub(super) fn frames(object: &InMemDicomObject, syntax: &str, layout: &Layout) -
     }
 }
 
-fn native(stored: &PrimitiveValue, layout: &Layout) -> Result<Vec<Frame>> {
+fn native<T>(stored: &PrimitiveValue, layout: &Layout, take: &mut dyn FnMut(Frame) -> Result<T>) -> Result<Vec<T>> {
     let area = layout.area();
     let whole = area.checked_mul(layout.frames).ok_or_else(|| fail("has an absurd number of frames".into()))?;
     let bytes = bytes(stored);
@@ -97,7 +98,7 @@ fn native(stored: &PrimitiveValue, layout: &Layout) -> Result<Vec<Frame>> {
         photometric = Photometric::YbrFull;
     }
     let frames = bytes[..promised * size].chunks_exact(promised / layout.frames * size);
-    Ok(frames
+    frames
         .map(|frame| {
             let samples = match (subsampled, layout.allocated) {
                 (true, _) => Samples::Bytes(share_chroma(frame)),
@@ -108,16 +109,20 @@ fn native(stored: &PrimitiveValue, layout: &Layout) -> Result<Vec<Frame>> {
                 }
             };
             let photometric = if subsampled { Photometric::YbrFull } else { photometric };
-            Frame { samples, photometric }
+            take(Frame { samples, photometric })
         })
-        .collect())
+        .collect()
 }
 
 /// The stored bytes, those of wider numbers with the lowest first.
 pub(super) fn bytes(stored: &PrimitiveValue) -> std::borrow::Cow<'_, [u8]> {
     match stored {
         PrimitiveValue::U8(bytes) => bytes.as_slice().into(),
-        PrimitiveValue::U16(words) => words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>().into(),
+        PrimitiveValue::U16(words) => {
+            let mut bytes = Vec::with_capacity(2 * words.len());
+            words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+            bytes.into()
+        }
         other => other.to_bytes(),
     }
 }
@@ -138,40 +143,35 @@ fn interleave<T: Copy>(stored: Vec<T>, layout: &Layout) -> Vec<T> {
         .collect()
 }
 
-/// The compressed bytes of each frame: a fragment each, else all of them, else by the table of offsets, else by the marker
-/// that a JPEG image starts with.
-fn fragments(stored: &[Vec<u8>], offsets: &[u32], frames: usize) -> Result<Vec<Vec<u8>>> {
+/// The fragments of each frame: one each, else all of them, else by the table of offsets, else by the marker that a JPEG image
+/// starts with.
+fn fragments<'a>(stored: &'a [Vec<u8>], offsets: &[u32], frames: usize) -> Result<Vec<&'a [Vec<u8>]>> {
     if stored.len() == frames {
-        return Ok(stored.to_vec());
+        return Ok(stored.chunks(1).collect());
     }
     if frames == 1 {
-        return Ok(vec![stored.concat()]);
+        return Ok(vec![stored]);
     }
     // Offsets count the 8 bytes before each fragment.
-    let starts: Vec<u64> = stored
-        .iter()
-        .scan(0, |at, fragment| {
-            let start = *at;
-            *at += fragment.len() as u64 + 8;
-            Some(start)
-        })
-        .collect();
+    let starts = stored.iter().scan(0_u64, |at, fragment| {
+        let start = *at;
+        *at += fragment.len() as u64 + 8;
+        Some(start)
+    });
     let begin: HashSet<u64> = offsets.iter().copied().map(u64::from).collect();
-    let mut parts: Vec<Vec<u8>> = Vec::new();
-    for (fragment, start) in stored.iter().zip(starts) {
-        let begins = match offsets.len() == frames {
-            true => begin.contains(&start),
-            false => fragment.starts_with(&[0xFF, 0xD8]),
-        };
-        match parts.last_mut() {
-            Some(part) if !begins => part.extend_from_slice(fragment),
-            _ => parts.push(fragment.clone()),
-        }
-    }
-    if parts.len() == frames {
+    let begins = |(fragment, start): (&Vec<u8>, u64)| match offsets.len() == frames {
+        true => begin.contains(&start),
+        false => fragment.starts_with(&[0xFF, 0xD8]),
+    };
+    // The first fragment begins a frame, whatever it says.
+    let first = stored.iter().zip(starts).enumerate().filter(|(index, place)| *index == 0 || begins(*place));
+    let bounds: Vec<usize> = first.map(|(index, _)| index).chain([stored.len()]).collect();
+    let parts: Vec<_> = bounds.windows(2).map(|pair| &stored[pair[0]..pair[1]]).collect();
+    if parts.len() == frames && !stored.is_empty() {
         return Ok(parts);
     }
-    Err(fail(format!("says that it has {frames} frames, but {} are stored", parts.len())))
+    let found = if stored.is_empty() { 0 } else { parts.len() };
+    Err(fail(format!("says that it has {frames} frames, but {found} are stored")))
 }
 
 pub(super) fn fail(message: String) -> Error {

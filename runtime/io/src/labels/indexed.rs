@@ -7,7 +7,7 @@ use ::image::codecs::bmp::BmpDecoder;
 use ::image::codecs::tiff::TiffDecoder;
 
 use super::plane;
-use crate::voxels::voxel_count;
+use crate::Limits;
 use ldseg::{Error, ErrorKind, Result, Tensor};
 
 /// TIFF tags.
@@ -57,12 +57,17 @@ fn png(bytes: &[u8]) -> Result<Option<Indexed>> {
     }
     let (size, depth) = ([info.height as usize, info.width as usize], info.bit_depth as usize);
     let palette = info.palette.as_deref().map(triples).unwrap_or_default();
-    voxel_count(&size)?;
+    area(size)?;
     let length = reader.output_buffer_size().ok_or_else(|| unreadable("PNG", "its size is absurd"))?;
     let mut rows = vec![0; length];
     let frame = reader.next_frame(&mut rows).map_err(failed)?;
     let indices = rows.chunks_exact(frame.line_size).flat_map(|row| unpack(row, depth, size[1])).collect();
     Ok(Some(Indexed { values: plane(indices, size)?, palette }))
+}
+
+/// Pixels of a picture of this size, if it may have so many.
+fn area(size: [usize; 2]) -> Result<usize> {
+    Limits::default().check_still(&size, 1, 2).map(|()| size.iter().product())
 }
 
 /// `count` numbers of `depth` bits, the first in the highest bits.
@@ -77,7 +82,7 @@ fn gif(bytes: &[u8]) -> Result<Indexed> {
     options.set_color_output(gif::ColorOutput::Indexed);
     let mut decoder = options.read_info(Cursor::new(bytes)).map_err(failed)?;
     let size = [usize::from(decoder.height()), usize::from(decoder.width())];
-    voxel_count(&size)?;
+    area(size)?;
     let global = decoder.global_palette().map(triples);
     let frame = decoder.read_next_frame().map_err(failed)?.ok_or_else(|| unreadable("GIF", "it holds no frame"))?;
     let found = [frame.top, frame.left, frame.height, frame.width].map(usize::from);
@@ -100,7 +105,7 @@ fn bmp(bytes: &[u8]) -> Result<Option<Indexed>> {
     decoder.set_indexed_color(true);
     let (w, h) = decoder.dimensions();
     let size = [h as usize, w as usize];
-    let mut indices = vec![0; voxel_count(&size)?];
+    let mut indices = vec![0; area(size)?];
     decoder.read_image(&mut indices).map_err(failed)?;
     Ok(Some(Indexed { values: plane(indices, size)?, palette }))
 }
@@ -126,7 +131,7 @@ fn tiff(bytes: &[u8]) -> Result<Option<Indexed>> {
         let message = "has a palette, expected one of 8 bits a pixel";
         return Err(Error::new(ErrorKind::Format, message));
     }
-    let mut indices = vec![0; voxel_count(&size)?];
+    let mut indices = vec![0; area(size)?];
     decoder.read_image(&mut indices).map_err(failed)?;
     Ok(Some(Indexed { values: plane(indices, size)?, palette }))
 }

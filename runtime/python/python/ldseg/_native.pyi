@@ -142,8 +142,8 @@ class Segmenter:
         """Segments one image: the same image, settings and engine give the same answer, bit by bit.
 
         image: [H, W] or [H, W, C]; with a bundle for volumes [D, H, W] or [D, H, W, C].
-        spacing: mm along each axis, slowest first, or one number for all. Without it 1 mm is taken, which matters to
-            bundles that resample by spacing, and nothing is measured.
+        spacing: mm along each axis, slowest first, or one number for all. Without it nothing is
+            measured, and a bundle that resamples to mm refuses the image.
         sampler, steps: how noise is refined; the bundle's way by default.
         samples: how many are drawn and averaged.
         frame: the index in a cine, as every frame has noise of its own.

@@ -21,3 +21,8 @@ pub struct TensorSpec {
     /// Its shape; 0 stands for the dynamic batch axis.
     pub shape: Vec<usize>,
 }
+
+/// The concrete shape for `batch` samples.
+pub(crate) fn with_batch(spec: &TensorSpec, batch: usize) -> Vec<usize> {
+    spec.shape.iter().enumerate().map(|(axis, &size)| if axis == 0 && size == 0 { batch } else { size }).collect()
+}
