@@ -46,7 +46,7 @@ use ldseg::{Error, ErrorKind, Result, catch_panic};
 /// Reads a still image. The content says which format; where it is of none that is known, the name says which one is missed.
 ///
 /// # Errors
-/// [`ldseg::ErrorKind::Io`] where the file cannot be read, [`ldseg::ErrorKind::Format`] where it is of no known format, damaged,
+/// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Format`] where it is of no known format, damaged,
 /// truncated, empty, transparent, holds several images or a value that isn't finite, or asks for more than [`Limits`].
 pub fn read_image(path: &Path) -> Result<Image> {
     read_recording(path)?.into_still(path)
