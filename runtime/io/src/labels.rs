@@ -40,7 +40,7 @@ impl LabelFile {
 /// Reads a label map with all that its file says of it. This is the one place that decides what a label file may be.
 ///
 /// # Errors
-/// As [`read_image`], and [`ErrorKind::Format`] for lossy formats, coloured pictures without a palette, and values other
+/// As [`crate::read_image`], and [`ErrorKind::Format`] for lossy formats, coloured pictures without a palette, and values other
 /// than whole numbers from 0 to 255.
 pub fn read_label_file(path: &Path) -> Result<LabelFile> {
     super::guarded(|| read(path)).map_err(|e| e.in_file(path))

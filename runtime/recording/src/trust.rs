@@ -127,7 +127,7 @@ impl Trust {
         measured.intervals = intervals;
     }
 
-    /// Adds the intervals about what a heartbeat tells; see [`Self::frame_intervals`].
+    /// Adds the intervals about what a heartbeat tells.
     pub fn heartbeat_intervals(&self, heartbeat: &mut Heartbeat, kind: Option<ImageKind>) {
         use Quantity::*;
         let (Some(calibration), true) = (self.with_intervals(), kind.is_none_or(|kind| kind.right)) else { return };
